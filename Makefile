@@ -67,7 +67,7 @@ bench: build
 	@for subject in domains block idle; do $(BIN)/xenlike bench $$subject $(ARGS) || exit; done
 
 wheel: build
-	@rm -rf build/wheel
+	@rm -rf build/wheel build/lib* build/bdist*   # setuptools would pack files that are long deleted
 	@$(PIP) wheel --no-deps --no-build-isolation --wheel-dir build/wheel .
 
 wheel-test: wheel
