@@ -1,0 +1,1 @@
+"""One device protocol per module, the counterpart of Xen's `io/*.h`."""
