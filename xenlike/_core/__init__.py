@@ -1,0 +1,88 @@
+"""The C core behind one typed façade: memory windows, event channels, grant entries, rings, spinning.
+
+This package is the only one that sees the compiled module; everybody else gets functions and classes with
+plain Python types. Nothing in Python ever loads or stores a word that another domain shares: that needs
+atomics and fences, and they are in the C files beside this one.
+
+Failing system calls raise `OSError` with the errno.
+"""
+
+try:
+    from xenlike._core._xl import ffi, lib
+except ImportError as error:
+    raise ImportError("the compiled core of xenlike is missing; in a source tree `make build` makes it") from error
+
+from xenlike._core.events import drain, notify
+from xenlike._core.grants import (
+    GTF_PERMIT_ACCESS,
+    GTF_READING,
+    GTF_READONLY,
+    GTF_WRITING,
+    GrantEntry,
+    gnttab_end,
+    gnttab_get,
+    gnttab_pin,
+    gnttab_set,
+    gnttab_unpin,
+)
+from xenlike._core.memory import (
+    F_SEAL_FUTURE_WRITE,
+    F_SEAL_GROW,
+    F_SEAL_SEAL,
+    F_SEAL_SHRINK,
+    F_SEAL_WRITE,
+    MFD_NOEXEC_SEAL,
+    Mapping,
+    Reservation,
+    get_seals,
+    map_shared,
+    memfd_create,
+    reserve,
+    seal,
+)
+from xenlike._core.process import (
+    get_dumpable,
+    membarrier,
+    membarrier_register,
+    no_new_privs,
+    set_child_subreaper,
+    set_dumpable,
+    set_pdeathsig,
+)
+
+__all__ = [
+    "F_SEAL_FUTURE_WRITE",
+    "F_SEAL_GROW",
+    "F_SEAL_SEAL",
+    "F_SEAL_SHRINK",
+    "F_SEAL_WRITE",
+    "GTF_PERMIT_ACCESS",
+    "GTF_READING",
+    "GTF_READONLY",
+    "GTF_WRITING",
+    "MFD_NOEXEC_SEAL",
+    "GrantEntry",
+    "Mapping",
+    "Reservation",
+    "drain",
+    "ffi",
+    "get_dumpable",
+    "get_seals",
+    "gnttab_end",
+    "gnttab_get",
+    "gnttab_pin",
+    "gnttab_set",
+    "gnttab_unpin",
+    "lib",
+    "map_shared",
+    "membarrier",
+    "membarrier_register",
+    "memfd_create",
+    "no_new_privs",
+    "notify",
+    "reserve",
+    "seal",
+    "set_child_subreaper",
+    "set_dumpable",
+    "set_pdeathsig",
+]
