@@ -33,9 +33,7 @@ class FileDevice(BlockDevice):
         if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
             raise OSError(errno.ENOTBLK, "an image is a regular file or a block device")
         if not readonly and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDWR:
-            raise PermissionError(
-                errno.EACCES, "a writable disk needs an image opened for reading and writing"
-            )
+            raise PermissionError(errno.EACCES, "a writable disk needs an image opened for reading and writing")
         # Seeking to the end tells the size of a block device as well, whose st_size is 0.
         super().__init__(os.lseek(fd, 0, os.SEEK_END), readonly=readonly)
         self._fd = fd

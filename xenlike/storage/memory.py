@@ -6,40 +6,47 @@ serves it; without one the engine makes its own, and the disk ends with it.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import mmap
 import os
 
 from xenlike.storage.device import BlockDevice, Buffers, total_length
+
+_COPY_AT_ONCE = 1 << 24
 
 
 class MemoryDevice(BlockDevice):
     """A mapped memfd: every transfer is a memory copy, without a system call."""
 
     def __init__(self, size: int | None = None, *, fd: int | None = None, readonly: bool = False) -> None:
-        """Maps `fd`, which it takes over, or makes a zero-filled disk of `size` bytes.
+        """Makes a disk of `size` bytes, from what `fd` holds or else of zeros.
 
-        A descriptor should be sealed against shrinking: whoever can shrink it can kill the process
-        that serves it.
+        A descriptor that is open for writing is used in place; it must be a memfd that nobody can
+        shrink, for whoever can shrink it can kill the process that serves it. One that is open for
+        reading only is copied. Either is taken over, unless this raises.
+
+        Args:
+            size: in bytes; None takes all that `fd` holds.
+            fd: a memfd or an image.
+            readonly: refuse writes, whatever the descriptor allows.
 
         Raises:
-            ValueError: neither a size nor a descriptor was given, or the size is no whole number of sectors.
-            OSError: there is not enough memory.
+            ValueError: neither a size nor a descriptor was given, the size is no whole number of
+                sectors, or the descriptor holds less.
+            OSError: there is not enough memory, or the image could not be read.
         """
-        if fd is None:
-            if size is None:
-                raise ValueError("a memory disk needs a size or a memfd")
-            super().__init__(size, readonly=readonly)
-            fd = os.memfd_create("xenlike-disk", os.MFD_CLOEXEC)
-            try:
-                os.ftruncate(fd, size)
-                self._map = mmap.mmap(fd, size)
-            finally:
-                os.close(fd)
+        if fd is None and size is None:
+            raise ValueError("a memory disk needs a size or an image")
+        held = 0 if fd is None else os.lseek(fd, 0, os.SEEK_END)
+        super().__init__(held if size is None else size, readonly=readonly)
+        if fd is not None and held < self.size:
+            raise ValueError(f"the image has {held} bytes, fewer than the disk's {self.size}")
+        if fd is not None and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR:
+            self._map = mmap.mmap(fd, self.size)
         else:
-            super().__init__(os.fstat(fd).st_size if size is None else size, readonly=readonly)
-            if os.fstat(fd).st_size < self.size:
-                raise ValueError(f"the memfd is smaller than the disk of {self.size} bytes")
-            self._map = mmap.mmap(fd, self.size, access=mmap.ACCESS_READ if readonly else mmap.ACCESS_WRITE)
+            self._map = _private(self.size, fd)
+        if fd is not None:
             os.close(fd)
         self._view = memoryview(self._map)
 
@@ -76,3 +83,21 @@ class MemoryDevice(BlockDevice):
         """See `BlockDevice.close`."""
         self._view.release()
         self._map.close()
+
+
+def _private(size: int, image: int | None) -> mmap.mmap:
+    """Returns fresh memory with a copy of `image`."""
+    fd = os.memfd_create("xenlike-disk", os.MFD_CLOEXEC)
+    try:
+        os.ftruncate(fd, size)
+        memory = mmap.mmap(fd, size)
+    finally:
+        os.close(fd)
+    offset = 0
+    with memoryview(memory) as view:
+        while image is not None and offset < size:
+            done = os.preadv(image, [view[offset : offset + _COPY_AT_ONCE]], offset)
+            if done == 0:
+                raise OSError(errno.EIO, f"the image ended at byte {offset} of {size}")
+            offset += done
+    return memory

@@ -118,6 +118,21 @@ def test_a_failing_kernel_write_is_an_error(tmp_path: Path) -> None:
             device.pwritev(0, [memoryview(bytes(512))])
 
 
+def test_a_memory_disk_copies_an_image_and_uses_a_memfd_in_place(tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    path.write_bytes(PATTERN)
+    with open_device(os.open(path, os.O_RDONLY), {"format": "memory", "size": SIZE}) as device:
+        device.pwritev(0, [memoryview(b"x" * 512)])
+        assert read(device, 0, 1024) == b"x" * 512 + PATTERN[512:1024]
+    assert path.read_bytes() == PATTERN
+    fd = os.memfd_create("test")
+    os.ftruncate(fd, SIZE)
+    with open_device(os.dup(fd), {"format": "memory"}) as device:
+        device.pwritev(512, [memoryview(b"y" * 512)])
+    with open_device(fd, {"format": "memory", "readonly": True}) as device:  # as a successor would
+        assert read(device, 0, 1536) == bytes(512) + b"y" * 512 + bytes(512)
+
+
 @pytest.mark.parametrize("size", [0, 100, 513])
 def test_a_size_that_is_no_whole_number_of_sectors_is_refused(tmp_path: Path, size: int) -> None:
     path = tmp_path / "image"
@@ -138,7 +153,7 @@ def test_wrong_resources_are_refused_with_a_reason(tmp_path: Path) -> None:
         open_device(fd, {"format": "raw"})
     with pytest.raises(ValueError, match="unknown disk format 'vhd'; known are memory, raw"):
         open_device(fd, {"format": "vhd"})
-    with pytest.raises(ValueError, match="smaller than"):
+    with pytest.raises(ValueError, match="fewer than"):
         open_device(fd, {"format": "memory", "size": SIZE * 2})
     with open_device(fd, {"format": "raw", "readonly": True}) as device:
         assert read(device, 0, 512) == PATTERN[:512]
