@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import struct
     from collections.abc import Mapping
 
     import numpy as np
@@ -77,6 +78,7 @@ class Layout:
         typedef: its other name in C, such as `blkif_request_t`; empty where it has none.
         fields: the members in order, by name.
         doc: the class's docstring.
+        codec: reads and writes the structure as a flat tuple of its integers, nested ones included.
     """
 
     size: int
@@ -86,6 +88,7 @@ class Layout:
     typedef: str
     fields: Mapping[str, FieldLayout]
     doc: str
+    codec: struct.Struct
 
     @property
     def c_tag(self) -> str:

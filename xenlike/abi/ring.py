@@ -30,7 +30,7 @@ class RingLayout:
     stride: int
 
 
-def XEN(entry_size: int) -> RingLayout:  # noqa: N802 - it stands for a constant per protocol
+def XEN(entry_size: int) -> RingLayout:
     """Returns Xen's own layout for slots of `entry_size` bytes.
 
     `entry_size` is C's `sizeof(union ..._sring_entry)`, so it has its alignment already.
@@ -38,7 +38,7 @@ def XEN(entry_size: int) -> RingLayout:  # noqa: N802 - it stands for a constant
     return RingLayout("xen", 0, 4, 8, 12, 64, entry_size)
 
 
-def CACHELINE(entry_size: int) -> RingLayout:  # noqa: N802
+def CACHELINE(entry_size: int) -> RingLayout:
     """Returns the layout in which each end writes cache lines of its own."""
     return RingLayout("cacheline", 0, 132, 128, 4, 256, (entry_size + 63) & -64)
 

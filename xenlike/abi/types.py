@@ -7,6 +7,7 @@ Arrays are written `Annotated[tuple[u32, ...], Array(u32, 16)]`, character array
 `Annotated[bytes, Bytes(64)]`, for which `char64` and its like are short forms.
 """
 
+# ruff: noqa: PYI042 - the names are the headers' own
 from __future__ import annotations
 
 from dataclasses import dataclass
