@@ -1,0 +1,228 @@
+"""The hypervisor's event loop: one epoll, no waiting anywhere else.
+
+A hypercall is a function from a message to a reply, so there is nothing to await and no scheduler here:
+this loop reads one message of one domain, answers it, and looks again. That keeps the trusted process
+small, and a domain that floods it gets one turn like all others.
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import logging
+import os
+import select
+import socket
+from collections.abc import Callable
+
+from xenlike import _core
+from xenlike.abi.hypercall import (
+    XENLIKE_CREATE_PRIVILEGED,
+    XENLIKE_DOMAIN_BUILDING,
+    XENLIKE_MAX_FDS,
+    XENLIKE_MESSAGE_MAX,
+    CreateDomain,
+)
+from xenlike.abi.sched import SHUTDOWN_crash
+from xenlike.abi.xen import DOMID_INVALID
+from xenlike.hypervisor.domain import Domain
+from xenlike.hypervisor.hypercalls import Hypercalls
+from xenlike.hypervisor.hypervisor import Hypervisor
+
+log = logging.getLogger(__name__)
+
+DOM0_PAGES = 16
+DOM0_POOL_PAGES = 1 << 20
+DOM0_WINDOWS = 4096
+
+
+class Loop:
+    """Runs one machine until domain 0 hangs up.
+
+    Args:
+        dom0: the hypervisor's end of domain 0's hypercall socket.
+        store_domid: who will serve domain 0's store ring.
+        parent_pid: the process behind domain 0; the machine ends with it.
+    """
+
+    def __init__(self, dom0: socket.socket, store_domid: int, parent_pid: int) -> None:
+        self._epoll = select.epoll()
+        self._ready: dict[int, Callable[[], None]] = {}
+        self._watched: dict[int, list[int]] = {}
+        self.xen = Hypervisor(self._watch)
+        self._calls = Hypercalls(self.xen)
+        self._running = True
+        self._listen(os.pidfd_open(parent_pid), self.stop)
+        args = CreateDomain(
+            flags=XENLIKE_CREATE_PRIVILEGED,
+            max_windows=DOM0_WINDOWS,
+            nr_pages=DOM0_PAGES,
+            pool_pages=DOM0_POOL_PAGES,
+            store_domid=store_domid,
+            console_domid=DOMID_INVALID,
+            name=b"Domain-0",
+        )
+        self.xen.create(args, b"", own_socket=dom0)
+
+    def run(self) -> None:
+        """Serves until domain 0 is gone; then ends every process of the machine."""
+        self._start_zygote()
+        while self._running:
+            for fd, _ in self._epoll.poll():
+                handler = self._ready.get(fd)
+                if handler is not None:
+                    handler()
+        self._end_all()
+
+    def stop(self) -> None:
+        """Ends the machine after this turn."""
+        self._running = False
+
+    def _listen(self, fd: int, handler: Callable[[], None]) -> None:
+        self._ready[fd] = handler
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def _ignore(self, fd: int) -> None:
+        # A closed descriptor has left the epoll by itself.
+        if self._ready.pop(fd, None) is not None:
+            try:
+                self._epoll.unregister(fd)
+            except OSError:
+                pass
+
+    # -- zygote ------------------------------------------------------------------------------------
+
+    def _start_zygote(self) -> None:
+        zygote = self.xen.zygote
+        zygote.start()
+        assert zygote.socket is not None
+        self._listen(zygote.socket.fileno(), self._zygote_spoke)
+        self._listen(zygote.pidfd, self._zygote_died)
+
+    def _zygote_spoke(self) -> None:
+        zygote = self.xen.zygote
+        if zygote.socket is None:
+            return
+        report = zygote.hear()
+        if report is None:
+            # Hung up; its pidfd tells the rest.
+            self._ignore(zygote.socket.fileno())
+            return
+        domain = self.xen.born(*report)
+        if domain is not None and domain.early is not None:
+            message, domain.early = domain.early, None
+            self._answer(domain, message, [])
+
+    def _zygote_died(self) -> None:
+        zygote = self.xen.zygote
+        log.warning("zygote died; starting another")
+        if zygote.socket is not None:
+            # What it reported before its death still counts.
+            self._drain_reports()
+            self._ignore(zygote.socket.fileno())
+        self._ignore(zygote.pidfd)
+        zygote.bury()
+        self._start_zygote()
+
+    def _drain_reports(self) -> None:
+        zygote = self.xen.zygote
+        if zygote.socket is not None:
+            zygote.socket.setblocking(False)
+            while (report := zygote.hear()) is not None:
+                domain = self.xen.born(*report)
+                if domain is not None and domain.early is not None:
+                    message, domain.early = domain.early, None
+                    self._answer(domain, message, [])
+
+    # -- domains -----------------------------------------------------------------------------------
+
+    def _watch(self, domain: Domain) -> None:
+        """Listens to what the domain has open now: its socket, and its pidfd once it has one."""
+        for fd in self._watched.pop(domain.domid, []):
+            self._ignore(fd)
+        watched = [domain.socket.fileno()]
+        self._listen(watched[0], lambda: self._socket_ready(domain))
+        if domain.pidfd >= 0:
+            watched.append(domain.pidfd)
+            self._listen(domain.pidfd, lambda: self._process_ended(domain))
+        self._watched[domain.domid] = watched
+
+    def _unwatch(self, domain: Domain) -> None:
+        for fd in self._watched.pop(domain.domid, []):
+            self._ignore(fd)
+
+    def _process_ended(self, domain: Domain) -> None:
+        self._unwatch(domain)
+        self.xen.died(domain)
+
+    def _socket_ready(self, domain: Domain) -> None:
+        privileged = domain.domid == 0
+        try:
+            # Nobody but domain 0 can make this process hold a descriptor.
+            message, fds = _receive(domain.socket, XENLIKE_MAX_FDS if privileged else 0)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EINTR):
+                return
+            message, fds = b"", []
+        if not message:
+            self._hung_up(domain)
+            return
+        if domain.state == XENLIKE_DOMAIN_BUILDING:
+            if domain.early is None:
+                domain.early = message
+            else:
+                self.xen.shut_down(domain, SHUTDOWN_crash)
+            return
+        self._answer(domain, message, fds)
+
+    def _answer(self, domain: Domain, message: bytes, fds: list[int]) -> None:
+        answered = self._calls.handle(domain, message, fds)
+        for fd in fds:
+            os.close(fd)
+        if answered is None:
+            return
+        reply, call = answered
+        descriptors = call.send + call.give
+        try:
+            _send(domain.socket, reply, descriptors)
+        except OSError:
+            # It does not read its replies, or is gone: either way it is no domain any more.
+            self._hung_up(domain)
+        finally:
+            for fd in call.give:
+                os.close(fd)
+
+    def _hung_up(self, domain: Domain) -> None:
+        self._ignore(domain.socket.fileno())
+        if domain.domid == 0:
+            self.stop()
+        elif domain.pidfd < 0:
+            self._unwatch(domain)
+            self.xen.died(domain)
+        elif domain.alive:
+            # An exiting process closes its descriptors after its exit status is settled, so for that one
+            # the signal changes nothing; one that goes on living without its socket is no domain.
+            domain.kill()
+
+    def _end_all(self) -> None:
+        for domain in list(self.xen.domains.values()):
+            domain.kill()
+        self.xen.zygote.stop()
+        _core.set_child_subreaper(False)
+
+
+def _receive(sock: socket.socket, max_fds: int) -> tuple[bytes, list[int]]:
+    fds = array.array("i")
+    space = socket.CMSG_SPACE(max_fds * fds.itemsize) if max_fds else 0
+    message, ancillary, _, _ = sock.recvmsg(
+        XENLIKE_MESSAGE_MAX, space, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+    )
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    return message, list(fds)
+
+
+def _send(sock: socket.socket, message: bytes, fds: list[int]) -> None:
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+    sock.sendmsg([message], ancillary, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
