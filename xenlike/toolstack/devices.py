@@ -30,6 +30,19 @@ _NODE = re.compile(r"[A-Za-z0-9_@-]+(/[A-Za-z0-9_@-]+)*", re.ASCII)
 _TAKEN_NODES = {"backend", "backend-id", "frontend", "frontend-id", "state"}
 
 
+class DeviceConfigError(ConfigError):
+    """A disk or device was described wrongly.
+
+    Args:
+        key: which of its words.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(reason)
+        self.key = key
+
+
 @dataclass(frozen=True)
 class Disk:
     """A disk of a guest.
@@ -53,20 +66,17 @@ class Disk:
     backend: str = DOMAIN_0
 
     def __post_init__(self) -> None:
-        if not self.target:
-            raise ConfigError("a disk needs a target: the path of its image")
-        if "\0" in self.target:
-            raise ConfigError("a disk's target is a path, and has a zero byte in it")
+        if not self.target or "\0" in self.target:
+            raise DeviceConfigError("target", f"{self.target!r} is no path of an image")
         if self.format not in _FORMATS:
-            raise ConfigError(f"disk format {self.format!r} is not known: take {' or '.join(_FORMATS)}")
+            raise DeviceConfigError("format", f"disk format {self.format!r} is not known: take {' or '.join(_FORMATS)}")
         if self.access not in _READONLY:
-            raise ConfigError(f"disk access {self.access!r} is not known: take rw or ro")
-        if not self.backend:
-            raise ConfigError("a disk's backend is the name of a domain, or 0 for domain 0")
+            raise DeviceConfigError("access", f"disk access {self.access!r} is not known: take rw or ro")
+        _check_backend(self.backend)
         try:
             parse_vdev(self.vdev)
         except ValueError as error:
-            raise ConfigError(str(error)) from None
+            raise DeviceConfigError("vdev", str(error)) from None
 
     @property
     def type(self) -> str:
@@ -129,16 +139,17 @@ class Device:
 
     def __post_init__(self) -> None:
         if not _TYPE.fullmatch(self.type):
-            raise ConfigError(f"device type {self.type!r} is none: lower-case letters, digits, '_' and '-'")
+            raise DeviceConfigError(
+                "type", f"device type {self.type!r} is none: lower-case letters, digits, '_' and '-'"
+            )
         if not 0 <= self.id < 1 << 31:
-            raise ConfigError(f"device id {self.id} is not in 0 .. 2147483647")
-        if not self.backend:
-            raise ConfigError("a device's backend is the name of a domain, or 0 for domain 0")
+            raise DeviceConfigError("id", f"device id {self.id} is not in 0 .. 2147483647")
+        _check_backend(self.backend)
         for node in self.nodes:
             if not _NODE.fullmatch(node):
-                raise ConfigError(f"{node!r} is no name for a store node below a device")
+                raise DeviceConfigError("nodes", f"{node!r} is no name for a store node below a device")
             if node in _TAKEN_NODES:
-                raise ConfigError(f"the node {node!r} belongs to xenbus, so a device cannot bring its own")
+                raise DeviceConfigError("nodes", f"the node {node!r} belongs to xenbus, and cannot be given here")
 
     @property
     def name(self) -> str:
@@ -240,6 +251,11 @@ def check_image(disk: Disk) -> None:
     image = open_image(disk)
     if image.fd is not None:
         os.close(image.fd)
+
+
+def _check_backend(backend: str) -> None:
+    if not backend:
+        raise DeviceConfigError("backend", "a backend is the name of a domain, or 0 for domain 0")
 
 
 def _check_size(disk: Disk, size: int) -> None:
