@@ -95,20 +95,20 @@ class EvtchnSend(Struct, c="evtchn_send"):
     port: evtchn_port_t = field()
 
 
-class EvtchnStatusUnbound(Struct, c="evtchn_status_unbound"):
+class EvtchnStatusUnbound(Struct, c="evtchn_status_unbound", anonymous=True):
     """Anonymous in Xen's header."""
 
     dom: domid_t = field("who may bind")
 
 
-class EvtchnStatusInterdomain(Struct, c="evtchn_status_interdomain"):
+class EvtchnStatusInterdomain(Struct, c="evtchn_status_interdomain", anonymous=True):
     """Anonymous in Xen's header."""
 
     dom: domid_t = field("the other end")
     port: evtchn_port_t = field("its port")
 
 
-class EvtchnStatusDetail(Union, c="evtchn_status_detail"):
+class EvtchnStatusDetail(Union, c="evtchn_status_detail", anonymous=True):
     """Anonymous in Xen's header."""
 
     unbound: EvtchnStatusUnbound = field("EVTCHNSTAT_unbound")
@@ -169,7 +169,7 @@ class EvtchnSetPriority(Struct, c="evtchn_set_priority"):
     priority: u32 = field()
 
 
-class EvtchnOpArgument(Union, c="evtchn_op_argument"):
+class EvtchnOpArgument(Union, c="evtchn_op_argument", anonymous=True):
     """Anonymous in Xen's header."""
 
     alloc_unbound: EvtchnAllocUnbound = field()

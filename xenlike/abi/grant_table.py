@@ -98,7 +98,7 @@ class GrantEntryHeader(Struct, c="grant_entry_header", typedef="grant_entry_head
     domid: domid_t = field()
 
 
-class GrantEntryV2FullPage(Struct, c="grant_entry_v2_full_page"):
+class GrantEntryV2FullPage(Struct, c="grant_entry_v2_full_page", anonymous=True):
     """A whole page; anonymous in Xen's header."""
 
     hdr: GrantEntryHeader = field()
@@ -163,7 +163,7 @@ class GnttabTransfer(Struct, c="gnttab_transfer"):
     status: s16 = field("out: GNTST_*")
 
 
-class GnttabCopyAddress(Union, c="gnttab_copy_address"):
+class GnttabCopyAddress(Union, c="gnttab_copy_address", anonymous=True):
     """A reference, or a frame of the caller's own; anonymous in Xen's header."""
 
     ref: gref_t = field("with GNTCOPY_*_gref")
@@ -237,7 +237,7 @@ class GnttabSwapGrantRef(Struct, c="gnttab_swap_grant_ref"):
     status: s16 = field("out: GNTST_*")
 
 
-class GnttabCacheFlushAddress(Union, c="gnttab_cache_flush_address"):
+class GnttabCacheFlushAddress(Union, c="gnttab_cache_flush_address", anonymous=True):
     """Anonymous in Xen's header."""
 
     dev_bus_addr: u64 = field()

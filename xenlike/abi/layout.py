@@ -76,6 +76,7 @@ class Layout:
         c_name: its tag in C.
         kind: `struct` or `union`.
         typedef: its other name in C, such as `blkif_request_t`; empty where it has none.
+        anonymous: True when the original header has no name for it.
         fields: the members in order, by name.
         doc: the class's docstring.
         codec: reads and writes the structure as a flat tuple of its integers, nested ones included.
@@ -86,6 +87,7 @@ class Layout:
     c_name: str
     kind: str
     typedef: str
+    anonymous: bool
     fields: Mapping[str, FieldLayout]
     doc: str
     codec: struct.Struct

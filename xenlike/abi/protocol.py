@@ -102,8 +102,10 @@ class Protocol:
         """Bytes of the largest request."""
         self.response_size = _largest(self.responses)
         """Bytes of the largest response."""
-        self.entry_size = max(self.request_size, self.response_size)
-        """Bytes of a slot, which holds either."""
+        layouts = [message.__layout__ for message in (*self.requests, *self.responses)]
+        align = max(layout.align for layout in layouts)
+        self.entry_size = (max(layout.size for layout in layouts) + align - 1) & -align
+        """Bytes of a slot, which holds either: `sizeof(union ..._sring_entry)`."""
 
     def node(self, name: str, side: Side) -> Node:
         """Returns the node of that name that `side` writes; KeyError where there is none."""

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from xenlike.abi.struct import Struct, field
-from xenlike.abi.types import s8, u8, u16, u32, u64
-
 DOMID_FIRST_RESERVED: Final = 0x7FF0
 DOMID_SELF: Final = 0x7FF0
 DOMID_IO: Final = 0x7FF1
@@ -44,8 +41,6 @@ CONSOLEIO_read: Final = 1
 XEN_VERSION: Final = (4, 17)
 """The release whose public headers the declarations follow."""
 
-XEN_LEGACY_MAX_VCPUS: Final = 32
-
 XEN_ERRNO: Final = {
     "EPERM": 1, "ENOENT": 2, "ESRCH": 3, "EIO": 5, "ENXIO": 6, "E2BIG": 7, "ENOEXEC": 8, "EBADF": 9,
     "ECHILD": 10, "EAGAIN": 11, "EWOULDBLOCK": 11, "ENOMEM": 12, "EACCES": 13, "EFAULT": 14,
@@ -57,16 +52,3 @@ XEN_ERRNO: Final = {
     "EISCONN": 106, "ENOTCONN": 107, "ETIMEDOUT": 110, "ECONNREFUSED": 111,
 }  # fmt: skip
 """Xen's errno numbers by name (`errno.h`); equal to Linux's on x86."""
-
-
-class VcpuTimeInfo(Struct, c="vcpu_time_info"):
-    """Time of one virtual CPU."""
-
-    version: u32 = field("odd while it is being changed")
-    pad0: u32 = field()
-    tsc_timestamp: u64 = field("TSC at the last change")
-    system_time: u64 = field("time since boot", unit="ns")
-    tsc_to_system_mul: u32 = field()
-    tsc_shift: s8 = field()
-    flags: u8 = field()
-    pad1: u16 = field("two bytes in C")
