@@ -1,0 +1,291 @@
+"""What frontends and backends have in common: names, nodes, states, and the fatal path.
+
+A device is a directory of the store, such as `device/vbd/51712`. One task, its control task, does
+everything that changes its state. It sleeps on a bell that is rung by watches and by the data path;
+when woken it reads its own and its other end's nodes, all in one round trip and each exactly once,
+and takes the steps that `xenlike.xenbus.state` says, until that says to wait.
+
+The other end's nodes are hostile. Driver code sees them only as typed values, in `peer`.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal
+
+import trio
+
+from xenlike.abi.struct import Struct
+from xenlike.errors import NoSuchDomain, PeerGone, ProtocolError, XenlikeError
+from xenlike.xenbus.bell import Bell
+from xenlike.xenbus.negotiate import format_nodes, parse_domid
+from xenlike.xenbus.state import XenbusState, is_legal_move, parse_state
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, MutableMapping
+
+    # Only type checkers see the defaults (PEP 696): `Backend` and `Backend[Req, Rsp]` are both fine.
+    from typing_extensions import TypeVar
+
+    from xenlike.abi.protocol import Protocol
+    from xenlike.xenbus.interface import DomainLike
+    from xenlike.xenbus.negotiate import NodeValue
+
+    RequestT = TypeVar("RequestT", bound=Struct, default=Any)
+    ResponseT = TypeVar("ResponseT", bound=Struct, default=Any)
+else:
+    from typing import TypeVar
+
+    RequestT = TypeVar("RequestT", bound=Struct)
+    ResponseT = TypeVar("ResponseT", bound=Struct)
+
+Side = Literal["frontend", "backend"]
+
+
+class _Prefix(logging.LoggerAdapter[logging.Logger]):
+    """Puts `d1/vbd/51712` in front of every line."""
+
+    def __init__(self, logger: logging.Logger, prefix: str) -> None:
+        super().__init__(logger)
+        self.prefix = prefix
+
+    def process(self, msg: object, kwargs: MutableMapping[str, Any]) -> tuple[str, MutableMapping[str, Any]]:
+        return f"{self.prefix}: {msg}", kwargs
+
+
+class XenbusDevice(ABC, Generic[RequestT, ResponseT]):
+    """One half of a split device; use it through `Frontend` and `Backend`.
+
+    Args:
+        domain: the domain this half lives in.
+        nodename: its directory below the domain's own, such as `device/vbd/51712`.
+
+    Attributes:
+        state: where it stands; `Unknown` before it starts and, at a frontend, while its backend is gone.
+        peer: the other end's nodes as the protocol declares them, typed; each was read once.
+        otherend: the other end's directory, an absolute path; empty before it is known.
+        otherend_id: the other end's domid.
+        log: a logger whose lines begin with the device's name.
+    """
+
+    protocol: ClassVar[Protocol]
+    ring_layouts: ClassVar[tuple[str, ...]] = ("xen",)
+    """Ring layouts it offers (backend), or would like, best first (frontend)."""
+
+    _side: ClassVar[Side]
+
+    def __init_subclass__(cls, *, protocol: Protocol | None = None, **kwargs: object) -> None:
+        """Takes `protocol=` from the class statement; a subclass of a driver inherits it."""
+        super().__init_subclass__(**kwargs)
+        if protocol is not None:
+            cls.protocol = protocol
+
+    def __init__(self, domain: DomainLike, nodename: str) -> None:
+        if not hasattr(type(self), "protocol"):
+            raise TypeError(f"{type(self).__name__} names no protocol: class {type(self).__name__}(..., protocol=...)")
+        self.domain = domain
+        self.nodename = nodename
+        self.type = nodename.split("/")[1]
+        self.id = nodename.rsplit("/", 1)[1]
+        self.state = XenbusState.Unknown
+        self.peer: dict[str, NodeValue] = {}
+        self.otherend = ""
+        self.otherend_id = -1
+        name = nodename.removeprefix("device/")
+        self.log = _Prefix(logging.getLogger(type(self).__module__), f"d{domain.domid}/{name}")
+        self._bell = Bell()
+        self._nursery: trio.Nursery | None = None
+        self._failure: Exception | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} d{self.domain.domid}/{self.nodename} {self.state.name}>"
+
+    # What drivers may use.
+
+    async def read_otherend(self, *names: str) -> dict[str, str | None]:
+        """Reads nodes of the other end that its protocol does not declare, in one round trip.
+
+        The texts are hostile: read each once, and parse it with `negotiate.parse_node`.
+        """
+        values = await self.domain.store.read_many([f"{self.otherend}/{name}" for name in names])
+        return dict(zip(names, values, strict=True))
+
+    async def write(self, nodes: Mapping[str, NodeValue]) -> None:
+        """Writes nodes of this device, in order, in one round trip.
+
+        Raises:
+            ValueError: a value does not fit the type that the protocol declares for it.
+        """
+        texts = format_nodes(self.protocol, self._side, nodes)
+        await self.domain.store.write_many({f"{self.nodename}/{name}": text for name, text in texts.items()})
+
+    def notice(self, what: str = "") -> None:
+        """Makes the control task look again; buses call it when a node below `nodename` changed."""
+        # Nodes of the ring and features are ours: nobody else's change of them means anything.
+        if what in ("", "state", "online", f"{self._other}", f"{self._other}-id"):
+            self._bell.ring()
+
+    # Hooks. All of them run in the control task, so none must wait for the device itself.
+
+    async def setup(self) -> Mapping[str, NodeValue] | None:
+        """Prepares for a connection; returns nodes to publish with the next state."""
+        return None
+
+    async def disconnect(self) -> None:
+        """Frees what `setup` and `connect` made; called exactly once for every `setup` that began.
+
+        The queue has stopped, and is not yet unmapped. It runs shielded from cancellation.
+        """
+
+    async def suspend(self) -> None:
+        """The domain is about to be suspended; nothing is in flight any more."""
+
+    async def resume(self) -> None:
+        """The domain runs again, perhaps on another machine; the device connects again after this."""
+
+    async def resize(self) -> None:
+        """The other end's nodes in `peer` changed while connected, such as a disk's size."""
+
+    # What Frontend and Backend share.
+
+    @property
+    def _other(self) -> Side:
+        return "backend" if self._side == "frontend" else "frontend"
+
+    @abstractmethod
+    async def run(self) -> None:
+        """Lives the device's whole life; returns when its directory is removed."""
+
+    async def _step(self) -> None:
+        """Looks, acts until there is nothing more to do, and survives what that raises."""
+        try:
+            if self._failure is not None:
+                failure, self._failure = self._failure, None
+                raise failure
+            await self._advance()
+        except (PeerGone, NoSuchDomain) as gone:
+            await self._lose(gone)
+        except (Exception, ExceptionGroup) as error:
+            await self.fatal(error)
+
+    @abstractmethod
+    async def _advance(self) -> None: ...
+
+    @abstractmethod
+    async def _lose(self, reason: Exception) -> None:
+        """The other end's domain is gone."""
+
+    @abstractmethod
+    async def _abandon(self, reason: Exception) -> None:
+        """Ends the data path on the fatal path."""
+
+    def _fail(self, error: Exception) -> None:
+        """Reports, from the data path, what the control task has to deal with."""
+        if self._failure is None:
+            self._failure = error
+        self._bell.ring()
+
+    async def fatal(self, error: Exception) -> None:
+        """Gives the connection up because of an error: logs it, writes the error node, goes to Closing.
+
+        As Linux's `xenbus_dev_fatal`. The process lives, and its other devices go on.
+        """
+        error = _innermost(error)
+        if isinstance(error, XenlikeError):
+            self.log.error("lost: %s", error)
+        else:
+            self.log.error("lost: %s: %s", type(error).__name__, error, exc_info=error)
+        await self._abandon(error)
+        text = f"{getattr(error, 'errno', None) or 22} {type(error).__name__}: {error}"
+        try:
+            await self.domain.store.write_many({f"error/{self.nodename}/error": text[:1024]})
+            await self._publish(XenbusState.Closing)
+        except XenlikeError as refused:
+            self.log.warning("cannot report the error: %s", refused)
+
+    def _move(self, new: XenbusState) -> None:
+        if not is_legal_move(self.state, new):
+            raise RuntimeError(f"{self.nodename}: {self.state.name} -> {new.name} is no legal move")
+        if new != self.state:
+            self.log.info("%s -> %s", self.state.name, new.name)
+        self.state = new
+
+    async def switch_state(self, new: XenbusState) -> None:
+        """Goes to a state and publishes it.
+
+        Raises:
+            RuntimeError: it is no legal move from the present state.
+        """
+        await self._publish(new)
+
+    async def _publish(self, new: XenbusState, nodes: Mapping[str, NodeValue] | None = None) -> bool:
+        """Goes to a state: writes nodes and then `state`, unless the device was taken away or relinked.
+
+        The toolstack may remove the directory, or point the frontend to another backend, at any
+        moment; a late write of ours must neither bring the directory back nor overwrite its words. So
+        everything is written in a transaction that has seen the directory as we know it.
+
+        Returns:
+            True if it was written. False where the directory says something new: look again.
+        """
+        texts = format_nodes(self.protocol, self._side, nodes or {})
+        writes = {f"{self.nodename}/{name}": text for name, text in texts.items()}
+        writes[f"{self.nodename}/state"] = str(int(new))
+        guard = self._guard()
+        store = self.domain.store
+
+        async def attempt(tx: object) -> bool:
+            seen = await store.read_many([f"{self.nodename}/{name}" for name in guard], tx)
+            if any(
+                accepted is not None and value not in accepted
+                for value, accepted in zip(seen, guard.values(), strict=True)
+            ):
+                return False
+            if seen[0] is None:
+                return False
+            await store.write_many(writes, tx)
+            return True
+
+        self._move(new)
+        written = await store.transact(attempt)
+        if not written:
+            self._bell.ring()
+        return written
+
+    @abstractmethod
+    def _guard(self) -> dict[str, tuple[str, ...] | None]:
+        """Nodes of our own, and the values they may have when we write; None stands for any value."""
+
+    async def _read(
+        self, own: Iterable[str], other: Iterable[str]
+    ) -> tuple[dict[str, str | None], dict[str, str | None]]:
+        """Reads nodes of both ends in one round trip."""
+        own, other = list(own), list(other)
+        paths = [f"{self.nodename}/{name}" for name in own]
+        if self.otherend:
+            paths += [f"{self.otherend}/{name}" for name in other]
+        values = await self.domain.store.read_many(paths)
+        return dict(zip(own, values, strict=False)), dict(zip(other, values[len(own) :], strict=False))
+
+    def _other_state(self, raw: Mapping[str, str | None]) -> XenbusState:
+        return parse_state(raw.get("state"), self.otherend_id)
+
+    async def _watch_otherend(self) -> None:
+        async with self.domain.store.watch(f"{self.otherend}/state") as changes:
+            async for _ in changes:
+                self._bell.ring()
+
+    def _check_otherend(self, path: str | None, domid: str | None) -> tuple[str, int]:
+        """Returns the other end's directory and domid as the toolstack wrote them."""
+        number = parse_domid(f"{self._other}-id", domid)
+        if not path or not path.startswith("/"):
+            raise ProtocolError(f"{self._other} = {path!r} is no absolute path")
+        return path, number
+
+
+def _innermost(error: Exception) -> Exception:
+    """Returns the one error of a group that says most: the first that is no group."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
