@@ -15,7 +15,7 @@ from cffi import FFI
 FOLDER = "xenlike/_core"  # relative to setup.py, as setuptools asks for
 HERE = Path(FOLDER)
 SOURCES = sorted(f"{FOLDER}/{path.name}" for path in HERE.glob("xl_*.c"))
-HEADERS = sorted(f"{FOLDER}/{path.name}" for path in HERE.glob("xl_*.h"))
+HEADERS = sorted(f"{FOLDER}/{path.name}" for path in HERE.iterdir() if path.suffix in {".h", ".cdef", ".py"})
 
 WARNINGS = [
     "-Wall",
@@ -47,10 +47,8 @@ def builder() -> FFI:
         compile_args += [*flags, "-O1"]
         link_args += flags
     made = FFI()
-    for name in ("xl_types.h", "xl_api.h"):
-        path = HERE / name
-        if path.exists():
-            made.cdef(without_preprocessor(path.read_text(encoding="utf-8")))
+    for name in ("xl_types.cdef", "xl_api.h"):
+        made.cdef(without_preprocessor((HERE / name).read_text(encoding="utf-8")))
     made.set_source(
         "xenlike._core._xl",
         '#include "xl_core.h"\n',

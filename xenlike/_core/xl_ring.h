@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * One end of a ring, and the two layouts of the shared header.
+ *
+ * Indices are free-running uint32: they only ever grow, wrap at 2^32, and are masked only where a slot is
+ * addressed. So `a - b` in uint32 is a distance whatever has wrapped, a full and an empty ring differ, and
+ * an index can be compared with what it was long ago. The number of slots is a power of two, so slot
+ * numbers go on across the wrap without a jump.
+ *
+ *      rsp_cons <= rsp_prod <= rsp_prod_pvt <= req_cons <= req_prod <= req_prod_pvt <= rsp_cons + slots
+ *      (front)     (shared)    (back)          (back)      (shared)    (front)
+ *
+ * `push` publishes at once, so here each private producer index equals the shared one, and the shared one
+ * is never read back: the peer could have changed it.
+ */
+#ifndef XL_RING_H
+#define XL_RING_H
+
+#include "xl_atomic.h"
+
+enum { XL_LAYOUT_XEN = 0, XL_LAYOUT_CACHELINE = 1 };
+
+enum {
+	XL_SIDE_FRONT = 0,    /* writes requests, reads responses */
+	XL_SIDE_BACK = 1,     /* reads requests, writes responses */
+	XL_SIDE_PRODUCER = 2, /* a front of a one-way ring: what comes back is only the consumer's index */
+	XL_SIDE_CONSUMER = 3, /* a back of a one-way ring: whatever it has copied out is free again */
+};
+
+enum {
+	XL_RING_FINE = 0,
+	XL_RING_OVERRUN = 1, /* the peer claims to have produced more than there can be */
+	XL_RING_REWIND = 2,  /* the peer took back what it had produced */
+	XL_RING_CLOSED = 3,  /* the end was closed here */
+};
+
+/* Xen's io/ring.h: both ends in one line. */
+struct xl_xen_header {
+	uint32_t req_prod, req_event;
+	uint32_t rsp_prod, rsp_event;
+	uint8_t pad[48];
+};
+
+_Static_assert(offsetof(struct xl_xen_header, req_prod) == 0, "ring.h req_prod");
+_Static_assert(offsetof(struct xl_xen_header, req_event) == 4, "ring.h req_event");
+_Static_assert(offsetof(struct xl_xen_header, rsp_prod) == 8, "ring.h rsp_prod");
+_Static_assert(offsetof(struct xl_xen_header, rsp_event) == 12, "ring.h rsp_event");
+_Static_assert(sizeof(struct xl_xen_header) == 64, "ring.h ring");
+
+/* Each end writes lines of its own, and the adjacent-line prefetcher has nothing to pull in. */
+struct xl_cacheline_header {
+	uint32_t req_prod, rsp_event; /* written by the front */
+	uint8_t front_pad[120];
+	uint32_t rsp_prod, req_event; /* written by the back */
+	uint8_t back_pad[120];
+};
+
+_Static_assert(offsetof(struct xl_cacheline_header, req_prod) == 0, "cacheline req_prod");
+_Static_assert(offsetof(struct xl_cacheline_header, rsp_event) == 4, "cacheline rsp_event");
+_Static_assert(offsetof(struct xl_cacheline_header, rsp_prod) == 128, "cacheline rsp_prod");
+_Static_assert(offsetof(struct xl_cacheline_header, req_event) == 132, "cacheline req_event");
+_Static_assert(sizeof(struct xl_cacheline_header) == 256, "cacheline slots");
+
+struct xl_ring {
+	/* Shared. Ours to write: */
+	xl_shared_u32 *my_prod;  /* what we have produced */
+	xl_shared_u32 *my_event; /* "tell me when your producer index passes this" */
+	/* The peer's to write, with any value: */
+	xl_shared_u32 *peer_prod;
+	xl_shared_u32 *peer_event;
+	uint8_t *slots;
+
+	/* Private from here on. */
+	uint32_t nr_slots, stride;
+	uint32_t out_size, in_size; /* bytes of an entry that we write, that we read */
+	uint32_t prod;              /* what we have published */
+	uint32_t kicked;            /* `prod` at the last kick */
+	uint32_t cons;              /* what we have copied out */
+	uint32_t side;
+	uint32_t asymmetric;        /* feature-asymmetric-fence: membarrier in arm, no fence in kick */
+	uint32_t broken, bad_index; /* XL_RING_*, and the index that did it */
+
+	uint64_t pushed, popped;      /* entries */
+	uint64_t kicks, notifications; /* kicks with something new; those that had to notify */
+	uint64_t arms, late;          /* arms; those that found work and forbade sleep */
+};
+
+#endif

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Spinning over all rings of a domain before it sleeps. A wake across CPUs costs 30 to 100 us, a hit while
+// spinning about one; a miss costs the whole spin. So a spin is worth it while
+//
+//      hit_rate * WAKE_NS  >  (1 - hit_rate) * length
+//
+// where `length` follows the time that hits took: twice that, so that ordinary scatter is still a hit, and
+// half as much again after every miss, since the work may have come just too late. When it stops paying, spins
+// are left out, and one in 16, 32, ... 1024 tries again: a machine whose peers went idle or share its only CPU
+// spends next to nothing, and one that gets busy notices soon.
+//
+// sched_yield is in the loop because the peer may need the very CPU that we spin on.
+
+#include <sched.h>
+#include <time.h>
+
+#include "xl_ring.h"
+#include "xl_spin.h"
+#include "xl_api.h"
+
+enum {
+	RATE_ONE = 65536,
+	RATE_START = RATE_ONE / 2,
+	RATE_SHIFT = 3, /* the last eight or so count */
+	WAKE_NS = 30000,
+	FIRST_NS = 10000,
+	LEAST_NS = 2000,
+	MOST_NS = 1000000,
+	FIRST_PAUSE = 16,
+	MOST_PAUSE = 1024,
+};
+
+void xl_spin_init(struct xl_spinner *spinner)
+{
+	memset(spinner, 0, sizeof(*spinner));
+	spinner->hit_rate = RATE_START;
+	spinner->reach_ns = FIRST_NS / 2;
+	spinner->pause = FIRST_PAUSE;
+}
+
+/* How long the next spin would be, in ns, if none were left out; 0 if it would not pay. */
+uint32_t xl_spin_length(const struct xl_spinner *spinner, uint32_t limit_ns)
+{
+	uint64_t length = 2ull * spinner->reach_ns;
+
+	if (length < LEAST_NS)
+		length = LEAST_NS;
+	if (length > MOST_NS)
+		length = MOST_NS;
+	if (length > limit_ns)
+		length = limit_ns;
+	if ((uint64_t)spinner->hit_rate * WAKE_NS <= (uint64_t)(RATE_ONE - spinner->hit_rate) * length)
+		return 0;
+	return (uint32_t)length;
+}
+
+/* Decides on the next spin. Pure but for its own record, so that tests need no clock. */
+uint32_t xl_spin_plan(struct xl_spinner *spinner, uint32_t limit_ns)
+{
+	uint32_t length;
+
+	if (!limit_ns)
+		return 0;
+	if (spinner->skip) {
+		spinner->skip--;
+		spinner->skipped++;
+		return 0;
+	}
+	length = xl_spin_length(spinner, limit_ns);
+	if (length)
+		return length;
+	/* a trial: the past is forgotten, but not that it was bad */
+	spinner->reach_ns = FIRST_NS / 2;
+	return FIRST_NS < limit_ns ? FIRST_NS : limit_ns;
+}
+
+/* Takes in how a spin of `length` went. */
+void xl_spin_learn(struct xl_spinner *spinner, uint32_t length, int hit, uint32_t spent_ns)
+{
+	spinner->spun_ns += spent_ns;
+	if (hit) {
+		spinner->hits++;
+		/* a trial that succeeds is trusted again at once */
+		if (spinner->hit_rate < RATE_START)
+			spinner->hit_rate = RATE_START;
+		spinner->hit_rate += (RATE_ONE - spinner->hit_rate) >> RATE_SHIFT;
+		/* a late hit counts at once, an early one slowly: reach is a high mark that decays */
+		if (spent_ns > spinner->reach_ns)
+			spinner->reach_ns = spent_ns < MOST_NS ? spent_ns : MOST_NS;
+		else
+			spinner->reach_ns -= (spinner->reach_ns - spent_ns) >> RATE_SHIFT;
+		spinner->pause = FIRST_PAUSE;
+		return;
+	}
+	spinner->misses++;
+	spinner->hit_rate -= spinner->hit_rate >> RATE_SHIFT;
+	if (spinner->reach_ns < MOST_NS)
+		spinner->reach_ns += spinner->reach_ns / 2 + 1;
+	if (!xl_spin_length(spinner, MOST_NS)) {
+		spinner->skip = spinner->pause;
+		spinner->pause = spinner->pause * 2 < MOST_PAUSE ? spinner->pause * 2 : MOST_PAUSE;
+	}
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static int any_ready(struct xl_ring *const *rings, uint32_t count)
+{
+	uint32_t i;
+
+	for (i = 0; i < count; i++)
+		if (xl_ring_ready(rings[i]))
+			return 1;
+	return 0;
+}
+
+/* Spins until one of the rings has work or it no longer pays. 1: there is work. */
+int xl_spin(struct xl_spinner *spinner, struct xl_ring *const *rings, uint32_t count, uint32_t limit_ns)
+{
+	uint64_t start, now;
+	uint32_t length;
+	int hit, turn;
+
+	if (any_ready(rings, count)) {
+		spinner->ready++;
+		return 1;
+	}
+	length = xl_spin_plan(spinner, limit_ns);
+	if (!length)
+		return 0;
+	start = now = now_ns();
+	do {
+		for (hit = 0, turn = 0; !hit && turn < 8; turn++) {
+			xl_cpu_relax();
+			hit = any_ready(rings, count);
+		}
+		if (!hit)
+			sched_yield();
+		now = now_ns();
+	} while (!hit && now - start < length);
+	xl_spin_learn(spinner, length, hit, (uint32_t)(now - start < UINT32_MAX ? now - start : UINT32_MAX));
+	return hit;
+}

@@ -1,0 +1,144 @@
+"""One-way rings: entries from a producer to a consumer, without answers.
+
+The header is that of any ring, with the consumer's index in the place of the responses': `req_prod` is the
+producer's index, `rsp_prod` the consumer's, which it publishes once per batch. A slot is free when the
+consumer's index has passed it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from xenlike import _core
+from xenlike.errors import ProtocolError
+from xenlike.ring.layout import CACHELINE, check_buffer, check_geometry, check_index, layout_number
+
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from typing_extensions import Buffer
+
+
+class Producer(_core.RingEnd):
+    """The writing end, on a page that no consumer uses yet; the page is zeroed and its indices are set.
+
+    Args:
+        buffer: the whole ring, writable, 4096 << order bytes; kept alive until `close`.
+        entry_size: in bytes, 1 to 4096.
+        layout: `cacheline` or `xen`.
+        first_index: where the indices start; anything but 0 is for tests of the wrap.
+        asymmetric_fence: both ends have offered `feature-asymmetric-fence`.
+        domid: the peer, for error messages.
+
+    Attributes:
+        size: number of slots, a power of two.
+
+    Raises:
+        ValueError: an argument is out of range; the message says which.
+    """
+
+    __slots__ = ()
+
+    _PEER_INDEX = "the consumer's index"
+
+    def __init__(
+        self,
+        buffer: Buffer,
+        entry_size: int,
+        layout: str = CACHELINE,
+        *,
+        first_index: int = 0,
+        asymmetric_fence: bool = False,
+        domid: int | None = None,
+    ) -> None:
+        view = check_buffer(buffer)
+        entry = check_geometry(layout, view.nbytes, {"entry_size": entry_size}, None)
+        super().__init__(
+            view,
+            layout_number(layout),
+            _core.SIDE_PRODUCER,
+            (entry, 0, entry),
+            first_index=check_index(first_index),
+            asymmetric_fence=asymmetric_fence,
+            domid=domid,
+        )
+
+    @property
+    def free(self) -> int:
+        """How many entries can be pushed.
+
+        Raises:
+            ProtocolError: the consumer's index is impossible.
+        """
+        return self._room()
+
+    def arm_space(self, wanted: int = 1) -> bool:
+        """Asks the consumer to notify when `wanted` slots are free, and looks once more.
+
+        Returns:
+            True if they are free already, or the ring is broken: push, do not sleep.
+        """
+        try:
+            missing = min(wanted, self.size) - self._room()
+        except ProtocolError:
+            return True
+        return missing <= 0 or self._arm(missing)
+
+    def pop(self, out: object, limit: int | None = None) -> NoReturn:
+        """Nothing comes back on a one-way ring."""
+        raise TypeError("a producer has nothing to pop")
+
+
+class Consumer(_core.RingEnd):
+    """The reading end, attached at the ring's own indices. What it pops is free for the producer again.
+
+    Args:
+        buffer: the whole ring, writable, 4096 << order bytes; kept alive until `close`.
+        entry_size: in bytes, 1 to 4096.
+        layout: `cacheline` or `xen`, as the producer's.
+        asymmetric_fence: both ends have offered `feature-asymmetric-fence`.
+        domid: the peer, for error messages.
+
+    Attributes:
+        size: number of slots, a power of two.
+
+    Raises:
+        ValueError: an argument is out of range; the message says which.
+    """
+
+    __slots__ = ()
+
+    _PEER_INDEX = "the producer's index"
+
+    def __init__(
+        self,
+        buffer: Buffer,
+        entry_size: int,
+        layout: str = CACHELINE,
+        *,
+        asymmetric_fence: bool = False,
+        domid: int | None = None,
+    ) -> None:
+        view = check_buffer(buffer)
+        entry = check_geometry(layout, view.nbytes, {"entry_size": entry_size}, None)
+        super().__init__(
+            view,
+            layout_number(layout),
+            _core.SIDE_CONSUMER,
+            (0, entry, entry),
+            first_index=None,
+            asymmetric_fence=asymmetric_fence,
+            domid=domid,
+        )
+
+    def push(self, entries: object, count: int | None = None) -> NoReturn:
+        """Nothing goes back on a one-way ring."""
+        raise TypeError("a consumer has nothing to push")
+
+    def arm(self) -> bool:
+        """Asks the producer to notify of the next entry, and looks once more.
+
+        Returns:
+            True if one is there already, or the ring is broken: pop, do not sleep.
+        """
+        return self._arm(1)
