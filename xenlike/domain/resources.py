@@ -1,0 +1,129 @@
+"""The resource channel: what a domain needs from outside is opened by the toolstack and handed to it.
+
+A domain opens no image, no socket and no device itself. One message is a JSON object `{"key": …, …}` and
+one descriptor; a message without a descriptor takes the resource of that key back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from dataclasses import dataclass
+
+import trio
+
+MESSAGE_MAX = 65536
+
+
+@dataclass(slots=True)
+class Resource:
+    """A descriptor from the toolstack, and what it says of it. Whoever takes it closes it."""
+
+    fd: int
+    info: dict[str, object]
+
+
+class Resources:
+    """The domain's end of the channel.
+
+    Args:
+        fd: the channel's descriptor, taken over; -1 for a domain without one.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._socket = socket.socket(fileno=fd) if fd >= 0 else None
+        self._held: dict[str, Resource] = {}
+        self._arrived = trio.Event()
+        self._reading = False
+
+    async def get(self, key: str) -> Resource:
+        """Takes a resource, waiting until the toolstack has sent it.
+
+        Raises:
+            LookupError: this domain has no resource channel, or the toolstack closed it.
+        """
+        while True:
+            self._receive_all()
+            if key in self._held:
+                await trio.lowlevel.checkpoint()
+                return self._held.pop(key)
+            if self._socket is None:
+                raise LookupError(f"no resource {key!r}: the toolstack sends none to this domain")
+            if self._reading:
+                await self._arrived.wait()
+                continue
+            self._reading = True
+            try:
+                await trio.lowlevel.wait_readable(self._socket)
+            finally:
+                self._reading = False
+                self._arrived.set()
+                self._arrived = trio.Event()
+
+    def take(self, key: str) -> Resource | None:
+        """Takes a resource that has arrived, or returns None."""
+        self._receive_all()
+        return self._held.pop(key, None)
+
+    def _receive_all(self) -> None:
+        while self._socket is not None:
+            try:
+                message, fds, _, _ = socket.recv_fds(
+                    self._socket, MESSAGE_MAX, 1, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+                )
+            except BlockingIOError:
+                return
+            if not message:
+                self._socket.close()
+                self._socket = None
+                return
+            info = json.loads(message)
+            key = str(info.pop("key"))
+            stale = self._held.pop(key, None)
+            if stale is not None:
+                os.close(stale.fd)
+            if fds:
+                self._held[key] = Resource(fds[0], info)
+
+    def close(self) -> None:
+        """Closes the channel and what nobody took."""
+        for resource in self._held.values():
+            os.close(resource.fd)
+        self._held.clear()
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+class ResourceSender:
+    """The toolstack's end of a domain's resource channel."""
+
+    def __init__(self) -> None:
+        self._socket, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.setblocking(False)
+
+    def child_end(self) -> socket.socket:
+        """The domain's end; close it when it was passed on."""
+        return self._theirs
+
+    def send(self, key: str, fd: int, **info: object) -> None:
+        """Hands over a duplicate of a descriptor.
+
+        Raises:
+            OSError: the domain is gone, or has left too many unread.
+        """
+        message = json.dumps({"key": key, **info}).encode()
+        socket.send_fds(self._socket, [message], [fd])
+
+    def withdraw(self, key: str) -> None:
+        """Takes back what the domain has not taken yet; silent when the domain is gone."""
+        try:
+            self._socket.send(json.dumps({"key": key}).encode())
+        except OSError:
+            pass
+
+    def close(self) -> None:
+        """Closes both ends that are still here."""
+        self._socket.close()
+        self._theirs.close()
