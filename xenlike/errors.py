@@ -135,3 +135,7 @@ class ConfigError(XenlikeError, ValueError):
 
 class MachineError(XenlikeError, RuntimeError):
     """A machine could not start, or is not in a state for what was asked."""
+
+
+class NoSuchMachine(MachineError, LookupError):
+    """No machine of that name is running."""
