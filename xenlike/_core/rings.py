@@ -3,8 +3,8 @@
 An object here belongs to one thread at a time: the GIL is released in every call. Each keeps its page alive
 through a buffer export, until `close`.
 
-A call costs 0.2 to 0.4 µs plus the copy, most of it for handing over a bytearray or memoryview; `Batch`
-pays that once, and `bytes` are handed over for less.
+Most of what a call costs is handing over the memory: per call 0.4 to 0.8 µs for a bytearray or memoryview, about
+0.1 less for `bytes`, and 0.2 for `Outgoing` and `Incoming`, which are bound to their memory once (2.5 GHz Xeon).
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ _NO_LIMIT = 0xFFFF_FFFF
 _from_buffer = ffi.from_buffer
 _push = lib.xl_ring_push
 _pop = lib.xl_ring_pop
+_push_batch = lib.xl_batch_push
+_pop_batch = lib.xl_batch_pop
 _kick = lib.xl_ring_kick
 
 
@@ -49,27 +51,6 @@ def ring_stride(layout: int, entry_size: int) -> int:
     """Returns the distance between two slots in bytes."""
     stride: int = lib.xl_ring_stride(layout, entry_size)
     return stride
-
-
-class Batch:
-    """Private memory for entries, handed to `push` and `pop` at the least cost.
-
-    Args:
-        nbytes: its size.
-
-    Attributes:
-        data: the memory. Its size is fixed.
-    """
-
-    __slots__ = ("_memory", "_nbytes", "data")
-
-    def __init__(self, nbytes: int) -> None:
-        self.data = bytearray(nbytes)
-        self._memory: Any = _from_buffer("char[]", self.data, True)
-        self._nbytes = nbytes
-
-    def __len__(self) -> int:
-        return self._nbytes
 
 
 @dataclass(frozen=True)
@@ -127,7 +108,7 @@ class RingEnd:
         self._peer = domid
         self.size: int = ring.nr_slots
 
-    def push(self, entries: Buffer | Batch, count: int | None = None) -> int:
+    def push(self, entries: Buffer, count: int | None = None) -> int:
         """Copies entries into the ring and publishes them; call `kick` before the next wait.
 
         Args:
@@ -142,13 +123,8 @@ class RingEnd:
             ValueError: `entries` is shorter than `count` entries, or the ring is closed.
         """
         ring = self._ring
-        if type(entries) is Batch:
-            memory, nbytes = entries._memory, entries._nbytes
-        elif type(entries) is bytes:
-            memory, nbytes = entries, len(entries)
-        else:
-            memory = _from_buffer("char[]", entries)
-            nbytes = len(memory)
+        memory = entries if type(entries) is bytes else _from_buffer(entries)
+        nbytes = len(memory)
         if count is None:
             count = nbytes // ring.out_size
         taken: int = _push(ring, memory, nbytes, count)
@@ -156,7 +132,7 @@ class RingEnd:
             self._refuse(taken, f"{count} entries of {ring.out_size} bytes are more than {nbytes} bytes")
         return taken
 
-    def pop(self, out: bytearray | memoryview | Batch, limit: int | None = None) -> int:
+    def pop(self, out: bytearray | memoryview, limit: int | None = None) -> int:
         """Copies entries out of the ring into private memory, each byte once.
 
         Args:
@@ -170,15 +146,20 @@ class RingEnd:
             ProtocolError: the peer's index is impossible; from then on the ring stays broken.
             ValueError: `out` does not hold a single entry, or the ring is closed.
         """
-        if type(out) is Batch:
-            memory, nbytes = out._memory, out._nbytes
-        else:
-            memory = _from_buffer("char[]", out, True)
-            nbytes = len(memory)
+        memory = _from_buffer("char[]", out, True)
+        nbytes = len(memory)
         count: int = _pop(self._ring, memory, nbytes, _NO_LIMIT if limit is None else limit)
         if count < 0:
             self._refuse(count, f"an entry of {self._ring.in_size} bytes does not fit in {nbytes} bytes")
         return count
+
+    def outgoing(self, count: int) -> Outgoing:
+        """Returns memory for `count` entries that can be pushed at the least cost."""
+        return Outgoing(self, count)
+
+    def incoming(self, count: int) -> Incoming:
+        """Returns memory for `count` entries that can be popped into at the least cost."""
+        return Incoming(self, count)
 
     def kick(self) -> bool:
         """Returns whether the peer must be notified of what was pushed since the last kick."""
@@ -263,6 +244,60 @@ class RingEnd:
         r = self._ring
         state = " closed" if self.closed else " broken" if self.broken else ""
         return f"<{type(self).__name__} slots={r.nr_slots} pushed_to={r.prod} read_to={r.cons}{state}>"
+
+
+class _Batch:
+    """Private memory bound to a ring, so that a call passes a single pointer."""
+
+    __slots__ = ("_batch", "_memory", "_ring", "data")
+
+    def __init__(self, ring: RingEnd, count: int, entry_size: int) -> None:
+        if count < 1 or not entry_size:
+            raise ValueError(f"a batch of {count} entries of {entry_size} bytes makes no sense")
+        self.data = bytearray(count * entry_size)
+        self._ring = ring
+        self._memory: Any = _from_buffer("char[]", self.data, True)
+        self._batch: Any = ffi.new("struct xl_batch *", (ring._ring, self._memory, len(self.data), count))
+
+
+class Outgoing(_Batch):
+    """Entries to be pushed, in memory of their own; made by `RingEnd.outgoing`.
+
+    Attributes:
+        data: the entries, one after another; its size is fixed.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, ring: RingEnd, count: int) -> None:
+        super().__init__(ring, count, ring._ring.out_size)
+
+    def push(self) -> int:
+        """Pushes all entries of `data`, as `RingEnd.push` does; returns how many went in."""
+        count: int = _push_batch(self._batch)
+        if count < 0:
+            self._ring._refuse(count, "")
+        return count
+
+
+class Incoming(_Batch):
+    """Room for entries to be popped; made by `RingEnd.incoming`.
+
+    Attributes:
+        data: the entries of the last pop, one after another; its size is fixed.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, ring: RingEnd, count: int) -> None:
+        super().__init__(ring, count, ring._ring.in_size)
+
+    def pop(self) -> int:
+        """Pops into `data` from its beginning, as `RingEnd.pop` does; returns how many came."""
+        count: int = _pop_batch(self._batch)
+        if count < 0:
+            self._ring._refuse(count, "")
+        return count
 
 
 @dataclass(frozen=True)

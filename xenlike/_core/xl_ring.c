@@ -90,7 +90,7 @@ int xl_ring_create(struct xl_ring *ring, void *page, uint64_t bytes, int layout,
 	if (result)
 		return result;
 	memset(page, 0, bytes);
-	ring->prod = ring->kicked = ring->cons = first;
+	ring->prod = ring->kicked = ring->cons = ring->seen = first;
 	/* relaxed, all four but the last: the release below orders them */
 	atomic_store_explicit(ring->peer_prod, first, memory_order_relaxed);
 	atomic_store_explicit(ring->my_event, first + 1, memory_order_relaxed);
@@ -110,7 +110,7 @@ int xl_ring_attach(struct xl_ring *ring, void *page, uint64_t bytes, int layout,
 		return result;
 	/* acquire: the header is complete if the index is there; loaded once, a second look could differ */
 	ring->prod = atomic_load_explicit(ring->my_prod, memory_order_acquire);
-	ring->kicked = ring->cons = ring->prod;
+	ring->kicked = ring->cons = ring->seen = ring->prod;
 	return 0;
 }
 
@@ -152,6 +152,7 @@ int xl_ring_available(struct xl_ring *ring)
 		most = ring->nr_slots - (ring->cons - ring->prod);
 	if (index - ring->cons > most)
 		return break_off(ring, index);
+	ring->seen = index;
 	return (int)(index - ring->cons);
 }
 
@@ -161,23 +162,45 @@ int xl_ring_ready(struct xl_ring *ring)
 	return xl_ring_available(ring) != 0;
 }
 
-/* How many entries could be pushed now: a front's free slots, a back's unanswered requests. */
-int xl_ring_room(struct xl_ring *ring)
+/*
+ * Entries that wait for us, without a look at the peer's line if `wanted` are known to be there already: each
+ * look at a line that the peer is writing costs both a cache miss.
+ */
+static int known_or_available(struct xl_ring *ring, uint32_t wanted)
+{
+	if (!ring->broken && wanted && ring->seen - ring->cons >= wanted)
+		return (int)(ring->seen - ring->cons);
+	return xl_ring_available(ring);
+}
+
+static uint32_t room(const struct xl_ring *ring)
+{
+	if (is_front(ring))
+		return ring->nr_slots - (ring->prod - ring->cons);
+	return ring->cons - ring->prod;
+}
+
+/* How many entries could be pushed, with a look at the consumer's index only if fewer than `wanted`. */
+static int room_for(struct xl_ring *ring, uint32_t wanted)
 {
 	int passed;
 
 	if (ring->broken)
 		return refuse(ring);
-	if (ring->side == XL_SIDE_PRODUCER) {
+	if (ring->side == XL_SIDE_PRODUCER && room(ring) < wanted) {
 		/* nothing to copy: slots that the consumer has passed are free */
 		passed = xl_ring_available(ring);
 		if (passed < 0)
 			return passed;
 		ring->cons += (uint32_t)passed;
 	}
-	if (is_front(ring))
-		return (int)(ring->nr_slots - (ring->prod - ring->cons));
-	return (int)(ring->cons - ring->prod);
+	return (int)room(ring);
+}
+
+/* How many entries could be pushed now: a front's free slots, a back's unanswered requests. */
+int xl_ring_room(struct xl_ring *ring)
+{
+	return room_for(ring, ring->nr_slots);
 }
 
 /* A slot run that does not cross the end of the ring is one copy where entries fill their slots. */
@@ -212,15 +235,15 @@ static void copy_out(const struct xl_ring *ring, uint32_t first, uint32_t count,
 /* Copies up to `count` entries in and publishes them. How many went in; -EINVAL if `bytes` holds fewer. */
 int xl_ring_push(struct xl_ring *ring, const void *entries, uint64_t bytes, uint32_t count)
 {
-	int room;
+	int fits;
 
 	if ((uint64_t)count * ring->out_size > bytes)
 		return -EINVAL;
-	room = xl_ring_room(ring);
-	if (room < 0)
-		return room;
-	if (count > (uint32_t)room)
-		count = (uint32_t)room;
+	fits = room_for(ring, count);
+	if (fits < 0)
+		return fits;
+	if (count > (uint32_t)fits)
+		count = (uint32_t)fits;
 	if (!count)
 		return 0;
 	copy_in(ring, ring->prod, count, entries);
@@ -234,7 +257,7 @@ int xl_ring_push(struct xl_ring *ring, const void *entries, uint64_t bytes, uint
 /* Copies up to `limit` entries out. How many; -EINVAL if `bytes` holds not even one. */
 int xl_ring_pop(struct xl_ring *ring, void *out, uint64_t bytes, uint32_t limit)
 {
-	int available = xl_ring_available(ring);
+	int available = known_or_available(ring, limit);
 	uint32_t count;
 
 	if (available < 0)
@@ -255,6 +278,16 @@ int xl_ring_pop(struct xl_ring *ring, void *out, uint64_t bytes, uint32_t limit)
 		atomic_store_explicit(ring->my_prod, ring->prod, memory_order_release);
 	}
 	return (int)count;
+}
+
+int xl_batch_push(struct xl_batch *batch)
+{
+	return xl_ring_push(batch->ring, batch->memory, batch->bytes, batch->count);
+}
+
+int xl_batch_pop(struct xl_batch *batch)
+{
+	return xl_ring_pop(batch->ring, batch->memory, batch->bytes, batch->count);
 }
 
 /* Whether the peer must be notified of what was pushed since the last kick. */

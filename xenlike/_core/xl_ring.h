@@ -76,6 +76,7 @@ struct xl_ring {
 	uint32_t prod;              /* what we have published */
 	uint32_t kicked;            /* `prod` at the last kick */
 	uint32_t cons;              /* what we have copied out */
+	uint32_t seen;              /* the peer's index when it was last loaded and found possible */
 	uint32_t side;
 	uint32_t asymmetric;        /* feature-asymmetric-fence: membarrier in arm, no fence in kick */
 	uint32_t broken, bad_index; /* XL_RING_*, and the index that did it */
@@ -83,6 +84,14 @@ struct xl_ring {
 	uint64_t pushed, popped;      /* entries */
 	uint64_t kicks, notifications; /* kicks with something new; those that had to notify */
 	uint64_t arms, late;          /* arms; those that found work and forbade sleep */
+};
+
+/* A push or pop with its memory, ready to be called: one argument is much cheaper to pass from Python. */
+struct xl_batch {
+	struct xl_ring *ring;
+	void *memory;
+	uint64_t bytes;
+	uint32_t count;
 };
 
 #endif

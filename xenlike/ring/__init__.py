@@ -5,7 +5,7 @@ A ring here is pure: it has no descriptors and never waits. `push` publishes, `k
 it raises `ProtocolError`, once and for ever after.
 """
 
-from xenlike._core import Batch, RingEnd, RingStatistics, SpinnerStatistics, StreamStatistics
+from xenlike._core import Incoming, Outgoing, RingEnd, RingStatistics, SpinnerStatistics, StreamStatistics
 from xenlike.ring.back import BackRing
 from xenlike.ring.front import FrontRing
 from xenlike.ring.layout import CACHELINE, LAYOUTS, XEN, slots, stride
@@ -18,11 +18,12 @@ __all__ = [
     "LAYOUTS",
     "XEN",
     "BackRing",
-    "Batch",
     "ByteStream",
     "ConsoleStreams",
     "Consumer",
     "FrontRing",
+    "Incoming",
+    "Outgoing",
     "Producer",
     "RingEnd",
     "RingStatistics",
