@@ -16,29 +16,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal
 
 import trio
 
-from xenlike.abi.struct import Struct
 from xenlike.errors import NoSuchDomain, PeerGone, ProtocolError, XenlikeError
 from xenlike.xenbus.bell import Bell
 from xenlike.xenbus.negotiate import format_nodes, parse_domid
 from xenlike.xenbus.state import XenbusState, is_legal_move, parse_state
+from xenlike.xenbus.typevars import RequestT, ResponseT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, MutableMapping
 
-    # Only type checkers see the defaults (PEP 696): `Backend` and `Backend[Req, Rsp]` are both fine.
-    from typing_extensions import TypeVar
-
     from xenlike.abi.protocol import Protocol
     from xenlike.xenbus.interface import DomainLike
     from xenlike.xenbus.negotiate import NodeValue
-
-    RequestT = TypeVar("RequestT", bound=Struct, default=Any)
-    ResponseT = TypeVar("ResponseT", bound=Struct, default=Any)
-else:
-    from typing import TypeVar
-
-    RequestT = TypeVar("RequestT", bound=Struct)
-    ResponseT = TypeVar("ResponseT", bound=Struct)
 
 Side = Literal["frontend", "backend"]
 

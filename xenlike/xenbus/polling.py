@@ -1,0 +1,84 @@
+"""How queues wait: one spin over all rings of the domain, and patience with peers that cry wolf."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from xenlike.ring import Spinner
+
+if TYPE_CHECKING:
+    from xenlike.ring import RingEnd, SpinnerStatistics
+
+_current: trio.lowlevel.RunVar[Polling] = trio.lowlevel.RunVar("xenlike.xenbus.polling")
+
+
+class Polling:
+    """The rings of one domain, which is one trio run, and its spinner."""
+
+    def __init__(self) -> None:
+        self._rings: tuple[RingEnd, ...] = ()
+        self._spinner = Spinner()
+
+    @staticmethod
+    def current() -> Polling:
+        """Returns the one of this trio run."""
+        try:
+            return _current.get()
+        except LookupError:
+            polling = Polling()
+            _current.set(polling)
+            return polling
+
+    def add(self, ring: RingEnd) -> None:
+        """Has the ring looked at in every spin, until `remove`."""
+        self._rings = (*self._rings, ring)
+
+    def remove(self, ring: RingEnd) -> None:
+        """Forgets the ring; to be called before it is closed."""
+        self._rings = tuple(other for other in self._rings if other is not ring)
+
+    def spin(self) -> bool:
+        """Waits a little for work on any ring, if nobody else could use the time; not a checkpoint.
+
+        Returns:
+            True if there is work somewhere, not necessarily on the caller's ring.
+        """
+        # Tasks of this scheduling round that have not run yet do not count as runnable. Who calls this
+        # has been through a checkpoint before, and loses them one spin at most.
+        if trio.lowlevel.current_statistics().tasks_runnable:
+            return False
+        return self._spinner.spin(self._rings)
+
+    def statistics(self) -> SpinnerStatistics:
+        """Returns the spinner's counters."""
+        return self._spinner.statistics()
+
+
+class Patience:
+    """Counts wakes that brought nothing, and says how long to ignore their author.
+
+    A single one is in the nature of the game: an entry is seen while its notification is still on the
+    way. A streak of them is a broken or hostile peer, whose own requests are all that it delays. As
+    Linux's `XEN_EOI_FLAG_SPURIOUS`.
+    """
+
+    FREE = 4
+    FIRST_S = 0.000_2
+    MOST_S = 0.1
+
+    def __init__(self) -> None:
+        self.spurious = 0
+        self._streak = 0
+
+    def useful(self) -> None:
+        """A wake brought something."""
+        self._streak = 0
+
+    def useless(self) -> float:
+        """A wake brought nothing; returns how many seconds to sleep, which is mostly 0."""
+        self.spurious += 1
+        self._streak += 1
+        over = self._streak - self.FREE
+        return 0.0 if over <= 0 else min(self.FIRST_S * (1 << min(over - 1, 20)), self.MOST_S)
