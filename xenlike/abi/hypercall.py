@@ -34,8 +34,8 @@ XENLIKE_MESSAGE_MAX: Final = 4096
 XENLIKE_MAX_FDS: Final = 253
 
 XENLIKE_BOOTSTRAP: Final = 0
-"""`StartInfo` out; descriptors ram, grant_table, store_window, console_window, store_rx, store_tx,
-console_rx, console_tx, without those of a store or console that the flags say is not there."""
+"""`xenlike_start_info` out; descriptors ram, grant_table, store_window, console_window, store_rx,
+store_tx, console_rx, console_tx, without those of a store or console that the flags say is not there."""
 XENLIKE_ALLOC_WINDOW: Final = 1
 XENLIKE_FREE_WINDOW: Final = 2
 XENLIKE_REPLACE_WINDOW: Final = 3
@@ -86,7 +86,7 @@ class Hypercall(Struct, c="xenlike_hypercall"):
     """Head of a call."""
 
     tag: u32 = field("the caller's, echoed in the reply")
-    op: u16 = field("HYPERVISOR_*")
+    op: u16 = field("number of the hypercall")
     cmd: u16 = field("sub-operation")
     count: u32 = field("argument structures that follow, or bytes where they are bytes")
     reserved: u32 = field("0")
@@ -104,7 +104,7 @@ class HypercallReply(Struct, c="xenlike_hypercall_reply"):
 class MulticallEntry(Struct, c="xenlike_multicall_entry"):
     """One call of a batch: followed by `length` bytes of arguments, at no padding."""
 
-    op: u16 = field("HYPERVISOR_*")
+    op: u16 = field("number of the hypercall")
     cmd: u16 = field("sub-operation")
     count: u32 = field("argument structures")
     length: u32 = field("bytes that follow this head")

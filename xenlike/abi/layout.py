@@ -106,7 +106,8 @@ class Layout:
         """Returns the C definition, one commented line per member."""
         lines = []
         if self.doc:
-            lines += ["/*", *(f" * {line.strip()}".rstrip() for line in self.doc.splitlines()), " */"]
+            text = self.doc.replace("`", "'").splitlines()
+            lines += ["/*", *(f" * {line.strip()}".rstrip() for line in text), " */"]
         lines.append(f"{self.c_tag} {{")
         for member in self.fields.values():
             note = member.doc + (f" [{member.unit}]" if member.unit else "")
