@@ -1,0 +1,161 @@
+"""Ways to run the daemon: as the store domain of a machine, or alone on a socket."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from xenlike.abi import hypercall as hc
+from xenlike.abi.grant_table import GNTTAB_RESERVED_XENSTORE
+from xenlike.abi.xen import VIRQ_DOM_EXC
+from xenlike.xenstored.rules import Refused
+from xenlike.xenstored.server import Server
+
+if TYPE_CHECKING:
+    from xenlike.domain.domain import Domain
+
+__all__ = ["main", "run_alone", "serve"]
+
+logger = logging.getLogger(__name__)
+
+_STATES = {
+    hc.XENLIKE_DOMAIN_BUILDING: "running",
+    hc.XENLIKE_DOMAIN_RUNNING: "running",
+    hc.XENLIKE_DOMAIN_SHUTDOWN: "shutdown",
+    hc.XENLIKE_DOMAIN_DYING: "dying",
+    hc.XENLIKE_DOMAIN_DEAD: "dying",
+}
+
+
+def serve(domain: Domain) -> None:
+    """Runs the store domain of a machine; does not return.
+
+    It takes two resources if they are there: `socket`, a listening Unix socket for tools, and `log`,
+    a memfd that a successor is given too. The configuration may have `introduce`, a list of
+    `[domid, port]` to serve from the start, domain 0 among them.
+
+    Args:
+        domain: the privileged domain it runs in.
+    """
+    server = Server()
+    server.use_rings(_mapper(domain), domain.events.bind)
+    log = domain.resources.take("log")
+    if log is not None:
+        server.use_log(log.fd)
+    for domid, port in domain.config.args.get("introduce", ()):
+        try:
+            server.introduce(int(domid), int(port))
+        except Refused as refused:
+            logger.warning("d%s cannot be served: %s", domid, refused)
+    tools = domain.resources.take("socket")
+    if tools is not None:
+        server.listen(socket.socket(fileno=tools.fd))
+    server.mourn_on(domain.events.bind_virq(VIRQ_DOM_EXC), lambda: _states(domain))
+    server.run()
+
+
+def _mapper(domain: Domain) -> Callable[[int], tuple[memoryview, Callable[[], None]]]:
+    def map_page(domid: int) -> tuple[memoryview, Callable[[], None]]:
+        mapping = domain.grants.map(domid, [GNTTAB_RESERVED_XENSTORE])
+        return mapping.pages[0], mapping.unmap
+
+    return map_page
+
+
+def _states(domain: Domain) -> Callable[[int], str | None]:
+    known = {info.domid: _STATES.get(info.state, "running") for info in domain.hypercalls.domain_infos()}
+    return known.get
+
+
+def run_alone(socket_path: Path, *, log_fd: int | None = None) -> None:
+    """Serves a Unix socket, without any domain, until SIGTERM or Ctrl-C.
+
+    Args:
+        socket_path: where tools find it; made here, removed at the end.
+        log_fd: a file or memfd from which the tree is built, and which is kept up to date.
+
+    Raises:
+        FileExistsError: another daemon serves this socket.
+        OSError: the socket cannot be made.
+        ValueError: the log is not a store's log.
+    """
+    server = Server()
+    if log_fd is not None:
+        server.use_log(log_fd)
+    with _listening(socket_path) as sock:
+        server.listen(sock)
+        previous = signal.signal(signal.SIGTERM, _stop)
+        try:
+            server.run()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+            server.close()
+
+
+def _stop(signum: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _listening(path: Path) -> Iterator[socket.socket]:
+    """Yields a socket that appears at the path only when it listens already."""
+    if path.exists():
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(path))
+            except ConnectionRefusedError:
+                logger.info("%s: left over from a daemon that is gone", path)
+            else:
+                raise FileExistsError(f"{path}: another xenstored serves this socket")
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    with socket.socket(socket.AF_UNIX) as sock:
+        try:
+            sock.bind(str(fresh))
+            sock.listen(128)
+            fresh.rename(path)
+        finally:
+            fresh.unlink(missing_ok=True)
+        inode = path.stat().st_ino
+        try:
+            yield sock
+        finally:
+            with contextlib.suppress(OSError):
+                # Another daemon may have put its own there meanwhile.
+                if path.stat().st_ino == inode:
+                    path.unlink()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the daemon from a command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m xenlike.xenstored",
+        description="A xenstored on a Unix socket, for the xenstore-* tools and libxenstore (XENSTORED_PATH=PATH).",
+    )
+    parser.add_argument("--socket", type=Path, required=True, metavar="PATH", help="where to listen")
+    parser.add_argument(
+        "--log-fd", type=int, metavar="N", help="inherited descriptor of the log; a daemon restarted with it loses nothing"
+    )
+    parser.add_argument("--log", type=Path, metavar="FILE", help="the same in a file, made if it is not there")
+    parser.add_argument("-v", "--verbose", action="count", default=0, help="say more; twice for every detail")
+    options = parser.parse_args(arguments)
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(options.verbose, 2)]
+    logging.basicConfig(level=level, format="xenstored: %(levelname)s: %(message)s")
+    log_fd: int | None = options.log_fd
+    try:
+        if log_fd is None and options.log is not None:
+            log_fd = os.open(options.log, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        run_alone(options.socket, log_fd=log_fd)
+    except (OSError, ValueError) as error:
+        print(f"xenstored: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0

@@ -1,0 +1,142 @@
+"""Tools on a Unix socket: the client of every program of Xen's that is not a guest."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import select
+import socket
+from typing import TYPE_CHECKING
+
+from xenlike.xenstored.connection import Connection
+
+if TYPE_CHECKING:
+    from xenlike.errors import ProtocolError
+    from xenlike.xenstored.server import Server
+
+__all__ = ["Listener", "SocketConnection"]
+
+logger = logging.getLogger(__name__)
+
+_CHUNK = 1 << 16
+_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class SocketConnection(Connection):
+    """One accepted socket. It counts as domain 0, as the one who may open it does."""
+
+    level_triggered = True
+
+    def __init__(self, server: Server, sock: socket.socket) -> None:
+        super().__init__(server, 0, True, f"socket {sock.fileno()}")
+        sock.setblocking(False)
+        self._socket = sock
+        self._ended = False
+        self._blocked = False
+        self._mask = select.EPOLLIN
+        server.register(sock.fileno(), self._mask, self._ready)
+
+    def receive(self) -> bytes:
+        if self._ended:
+            return b""
+        try:
+            data = self._socket.recv(_CHUNK)
+        except BlockingIOError:
+            return b""
+        except OSError as error:
+            logger.debug("%s: %s", self.name, error)
+            data = b""
+        if not data:
+            # What it asked before it left is answered yet, if it listens.
+            self._ended = True
+            self.wake()
+        return data
+
+    def transmit(self, data: bytes) -> int:
+        try:
+            sent = self._socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            logger.debug("%s: %s", self.name, error)
+            self.close()
+            return 0
+        self._blocked = sent < len(data)
+        return sent
+
+    def flush(self) -> None:
+        super().flush()
+        if self._ended:
+            self.close()
+        self._watch()
+
+    def pause(self, paused: bool) -> None:
+        super().pause(paused)
+        self._watch()
+
+    def fail(self, error: ProtocolError) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the connection, its watches and its transactions; idempotent."""
+        if self.closed:
+            return
+        self.closed = True
+        self.server.store.forget(self.session)
+        self.server.unregister(self._socket.fileno())
+        self._socket.close()
+        self.server.closed(self)
+
+    def _ready(self, mask: int) -> None:
+        if mask & select.EPOLLOUT:
+            self._blocked = False
+            self.wake()
+        if self.paused and mask & (select.EPOLLHUP | select.EPOLLERR):
+            self.close()
+        elif mask & ~select.EPOLLOUT:
+            self.serve()
+
+    def _watch(self) -> None:
+        mask = (0 if self.paused else select.EPOLLIN) | (select.EPOLLOUT if self._blocked else 0)
+        if mask != self._mask and not self.closed:
+            self._mask = mask
+            self.server.modify(self._socket.fileno(), mask)
+
+
+class Listener:
+    """A listening socket."""
+
+    def __init__(self, server: Server, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._server = server
+        self._socket = sock
+        self._resting = False
+        server.register(sock.fileno(), select.EPOLLIN, self._ready)
+
+    def _ready(self, mask: int) -> None:
+        while True:
+            try:
+                sock, _ = self._socket.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _NO_DESCRIPTORS:
+                    # Being told again and again would cost a CPU; a connection that closes tells.
+                    logger.warning("no descriptor for another connection: %s", error)
+                    self._resting = True
+                    self._server.modify(self._socket.fileno(), 0)
+                else:
+                    logger.debug("accept: %s", error)
+                return
+            self._server.opened(SocketConnection(self._server, sock))
+
+    def resume(self) -> None:
+        """Accepts again, after a descriptor was freed."""
+        if self._resting:
+            self._resting = False
+            self._server.modify(self._socket.fileno(), select.EPOLLIN)
+
+    def close(self) -> None:
+        """Accepts no more."""
+        self._server.unregister(self._socket.fileno())
+        self._socket.close()
