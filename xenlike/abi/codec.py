@@ -98,6 +98,30 @@ class Member:
             return f"v[{index}:{end}]"
         return f"tuple([make_{self.name}(v[i:i + {step}]) for i in range({index}, {end}, {step})])"
 
+    def read(self, values: Sequence[Any]) -> Any:
+        """Builds this member's value from its own unpacked values, without generated code."""
+        if isinstance(self.spec, Scalar):
+            return values[0]
+        if isinstance(self.spec, Bytes):
+            return values[0].rstrip(b"\0")
+        if not isinstance(self.spec, Array):
+            return self.element._from(values)
+        if isinstance(self.element, Scalar):
+            return tuple(values)
+        step = self.element_width
+        return tuple([self.element._from(values[i : i + step]) for i in range(0, self.width, step)])
+
+    def write(self, value: Any) -> Sequence[object]:
+        """Returns the values to be packed for this member, without generated code."""
+        if isinstance(self.spec, Array):
+            return _flattener(self)(value)
+        if isinstance(self.spec, Bytes):
+            return (_fitter(self.name, self.spec.length)(value),)
+        if isinstance(self.spec, Scalar):
+            return (value,)
+        values: Sequence[object] = value._values()
+        return values
+
     def default(self) -> object:
         """Returns the value a constructor uses when the member is not given; None: a zero structure."""
         if self.given is not None:
@@ -171,32 +195,12 @@ def _from(v):
     self = new(cls)
     {unpacked}
     return self
-def pack(self):
-    try:
-        return PACK({values})
-    except (error, TypeError) as reason:
-        raise explain(self, reason) from None
-def pack_into(self, buf, offset=0):
-    try:
-        PACK_INTO(buf, offset, {values})
-    except (error, TypeError) as reason:
-        raise explain(self, reason) from None
-def unpack(buf, offset=0):
-    try:
-        v = UNPACK_FROM(buf, offset)
-    except error as reason:
-        raise ValueError("{c_name}: " + str(reason)) from None
-    self = new(cls)
-    {unpacked}
-    return self
 """
 
 
 def generate_struct(cls: StructMeta, members: Sequence[Member]) -> None:
     """Gives a class its constructor and codec, generated as source as `dataclasses` does it."""
-    codec = cls.__layout__.codec
-    scope: dict[str, Any] = {"PACK": codec.pack, "PACK_INTO": codec.pack_into, "UNPACK_FROM": codec.unpack_from}
-    scope.update(cls=cls, new=object.__new__, NUL=b"\0", error=struct.error, explain=_explain)
+    scope: dict[str, Any] = {"cls": cls, "new": object.__new__, "NUL": b"\0"}
     parameters, assignments, values, unpacked = "", [], "", []
     index, index_of = 0, {}
     for member in members:
@@ -219,15 +223,44 @@ def generate_struct(cls: StructMeta, members: Sequence[Member]) -> None:
         assignments="\n    ".join(assignments) or "pass",
         values=values,
         unpacked="\n    ".join(unpacked) or "pass",
-        c_name=cls.__layout__.c_name,
     )
     exec(compile(source, f"<layout of {cls.__name__}>", "exec"), scope)
-    for name in ("__init__", "_values", "pack", "pack_into"):
-        scope[name].__qualname__ = f"{cls.__qualname__}.{name}"
-        setattr(cls, name, scope[name])
-    cls._from = staticmethod(scope["_from"])
-    cls.unpack = staticmethod(scope["unpack"])
-    cls._width = index
+    scope["__init__"].__qualname__ = f"{cls.__qualname__}.__init__"
+    setattr(cls, "__init__", scope["__init__"])  # noqa: B010 - mypy takes a plain assignment for an override
+    _add_methods(cls, scope["_values"], scope["_from"])
+
+
+def _add_methods(
+    cls: StructMeta, values: Callable[[Any], Sequence[object]], make: Callable[[Sequence[Any]], Any]
+) -> None:
+    """Gives a structure or union `pack`, `pack_into` and `unpack`, around its precompiled codec."""
+    c_name, codec = cls.__layout__.c_name, cls.__layout__.codec
+    to_bytes, to_buffer, from_buffer = codec.pack, codec.pack_into, codec.unpack_from
+
+    def pack(self: Any) -> bytes:
+        try:
+            return to_bytes(*values(self))
+        except (struct.error, TypeError) as reason:
+            raise _explain(self, reason) from None
+
+    def pack_into(self: Any, buf: WriteableBuffer, offset: int = 0) -> None:
+        try:
+            to_buffer(buf, offset, *values(self))
+        except (struct.error, TypeError) as reason:
+            raise _explain(self, reason) from None
+
+    def unpack(buf: ReadableBuffer, offset: int = 0) -> Any:
+        try:
+            return make(from_buffer(buf, offset))
+        except struct.error as reason:
+            raise ValueError(f"{c_name}: {reason}") from None
+
+    for method in (pack, pack_into):
+        method.__qualname__ = f"{cls.__qualname__}.{method.__name__}"
+        setattr(cls, method.__name__, method)
+    cls._values = values
+    cls._from = staticmethod(make)
+    cls.unpack = staticmethod(unpack)
 
 
 def _explain(value: Struct, reason: Exception) -> Exception:
@@ -244,17 +277,17 @@ def _explain(value: Struct, reason: Exception) -> Exception:
     return ValueError(f"{c_name}: {reason}")
 
 
-def generate_union(cls: StructMeta, singles: Mapping[str, StructMeta]) -> None:
-    """Gives a union its methods; it keeps its bytes, and `singles` are the codecs of its members."""
+def generate_union(cls: StructMeta, members: Sequence[Member]) -> None:
+    """Gives a union its constructor, members and codec; it keeps its bytes."""
     new: Any = object.__new__
-    size, c_name = cls.__layout__.size, cls.__layout__.c_name
+    size, names = cls.__layout__.size, frozenset(cls.__layout__.fields)
 
     def initialise(self: Any, **given: object) -> None:
         if len(given) > 1:
             raise TypeError(f"{cls.__name__} is a union: give one member, not {', '.join(given)}")
         self._raw = bytes(size)
         for name, value in given.items():
-            if name not in singles:
+            if name not in names:
                 raise TypeError(f"{cls.__name__} has no member {name}")
             setattr(self, name, value)
 
@@ -263,38 +296,23 @@ def generate_union(cls: StructMeta, singles: Mapping[str, StructMeta]) -> None:
         self._raw = values[0]
         return self
 
-    def pack_into(self: Any, buf: WriteableBuffer, offset: int = 0) -> None:
-        try:
-            cls.__layout__.codec.pack_into(buf, offset, self._raw)
-        except struct.error as reason:
-            raise ValueError(f"{c_name}: {reason}") from None
-
-    def unpack(buf: ReadableBuffer, offset: int = 0) -> Any:
-        try:
-            return make(cls.__layout__.codec.unpack_from(buf, offset))
-        except struct.error as reason:
-            raise ValueError(f"{c_name}: {reason}") from None
-
-    methods = {
-        "__init__": initialise,
-        "_values": lambda self: (self._raw,),
-        "pack": lambda self: self._raw,
-        "pack_into": pack_into,
-    }
-    for name, method in methods.items():
-        setattr(cls, name, method)
-    for name, single in singles.items():
-        setattr(cls, name, _union_member(single, cls.__layout__.fields[name].doc))
-    cls._from = staticmethod(make)
-    cls.unpack = staticmethod(unpack)
+    setattr(cls, "__init__", initialise)  # noqa: B010 - as above
+    for member in members:
+        setattr(cls, member.name, _union_member(cls.__layout__.c_name, member))
+    _add_methods(cls, lambda self: (self._raw,), make)
 
 
-def _union_member(single: Any, doc: str) -> property:
+def _union_member(c_name: str, member: Member) -> property:
+    codec = struct.Struct("<" + member.format)
+
     def get(self: Any) -> Any:
-        return single.unpack(self._raw).value
+        return member.read(codec.unpack_from(self._raw))
 
     def put(self: Any, value: Any) -> None:
-        packed = single(value).pack()
-        self._raw = packed[: len(self._raw)] + self._raw[len(packed) :]
+        try:
+            packed = codec.pack(*member.write(value))
+        except struct.error as reason:
+            raise ValueError(f"{c_name}.{member.name} = {value!r}: {reason}") from None
+        self._raw = packed + self._raw[len(packed) :]
 
-    return property(get, put, doc=doc)
+    return property(get, put, doc=member.doc)

@@ -109,6 +109,7 @@ class StructMeta(type):
     _format: str
     _width: int
     _from: Callable[[Sequence[object]], Any]
+    _values: Any
     unpack: Any
 
     def __new__(
@@ -143,16 +144,12 @@ class StructMeta(type):
             codec=struct.Struct("<" + fmt),
         )
         namespace["_format"] = fmt
-        namespace["_width"] = 1
         cls = super().__new__(mcls, name, bases, namespace)
+        cls._width = sum(member.width for member in members) if kind == "struct" else 1
         if kind == "struct":
             generate_struct(cls, members)
-            return cls
-        singles = {}
-        for member in members:
-            body = {"__annotations__": {"value": member.spec}}
-            singles[member.name] = StructMeta(f"{name}.{member.name}", (Struct,), body, c=f"{c or name}.{member.name}")
-        generate_union(cls, singles)
+        else:
+            generate_union(cls, members)
         return cls
 
     def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **_: str | bool) -> None:

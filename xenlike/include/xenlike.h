@@ -265,7 +265,7 @@ struct xenlike_domctl_getdomaininfo {
     uint16_t domid;              /* whose */
     uint16_t state;              /* out: XENLIKE_DOMAIN_* */
     uint16_t flags;              /* out: XENLIKE_CREATE_* */
-    uint16_t pad;
+    uint16_t was_shut_down;      /* out: 1 when it ended by SCHEDOP_shutdown, so that the reason counts */
     uint32_t pid;                /* out */
     uint32_t shutdown_reason;    /* out: SHUTDOWN_* */
     int32_t exit_code;           /* out: exit status, -N for signal N, or XENLIKE_EXIT_UNKNOWN */
@@ -280,7 +280,7 @@ XENLIKE_ASSERT(sizeof(struct xenlike_domctl_getdomaininfo) == 112);
 XENLIKE_ASSERT(offsetof(struct xenlike_domctl_getdomaininfo, domid) == 0);
 XENLIKE_ASSERT(offsetof(struct xenlike_domctl_getdomaininfo, state) == 2);
 XENLIKE_ASSERT(offsetof(struct xenlike_domctl_getdomaininfo, flags) == 4);
-XENLIKE_ASSERT(offsetof(struct xenlike_domctl_getdomaininfo, pad) == 6);
+XENLIKE_ASSERT(offsetof(struct xenlike_domctl_getdomaininfo, was_shut_down) == 6);
 XENLIKE_ASSERT(offsetof(struct xenlike_domctl_getdomaininfo, pid) == 8);
 XENLIKE_ASSERT(offsetof(struct xenlike_domctl_getdomaininfo, shutdown_reason) == 12);
 XENLIKE_ASSERT(offsetof(struct xenlike_domctl_getdomaininfo, exit_code) == 16);
