@@ -9,6 +9,7 @@ Most of what a call costs is handing over the memory: per call 0.4 to 0.8 µs fo
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,10 +28,6 @@ SIDE_BACK = 1
 SIDE_PRODUCER = 2
 SIDE_CONSUMER = 3
 
-_EBADF = 9
-_EINVAL = 22
-_EPIPE = 32
-_EPROTO = 71
 _NO_LIMIT = 0xFFFF_FFFF
 
 _from_buffer = ffi.from_buffer
@@ -180,7 +177,7 @@ class RingEnd:
         """
         result: int = lib.xl_ring_kick_fd(self._ring, tx_fd)
         if result < 0:
-            if result == -_EPIPE:
+            if result == -errno.EPIPE:
                 raise PeerGone("the peer closed its end of the event channel, or died")
             raise OSError(-result, os.strerror(-result))
         return result == 1
@@ -230,13 +227,13 @@ class RingEnd:
 
     def _refuse(self, result: int, what: str) -> NoReturn:
         ring = self._ring
-        if result == -_EPROTO:
+        if result == -errno.EPROTO:
             how = "went back to" if ring.broken == 2 else "ran ahead to"
             raise ProtocolError(
                 f"ring broken: {self._PEER_INDEX} {how} {ring.bad_index} when {ring.cons} had been read; disconnect",
                 self._peer,
             )
-        if result == -_EBADF:
+        if result == -errno.EBADF:
             raise ValueError("the ring is closed")
         raise ValueError(what)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +77,7 @@ class StreamEnd:
         memory = data if type(data) is bytes else ffi.from_buffer("char[]", data)
         count: int = lib.xl_stream_write(self._stream, memory, len(memory))
         if count < 0:
-            self._refuse()
+            self._refuse(count)
         return count
 
     def read(self, limit: int | None = None) -> bytes:
@@ -94,7 +95,7 @@ class StreamEnd:
         most = self.size if limit is None else max(0, min(limit, self.size))
         count: int = lib.xl_stream_read(self._stream, self._staging, most)
         if count < 0:
-            self._refuse()
+            self._refuse(count)
         taken: bytes = ffi.buffer(self._staging, count)[:]
         return taken
 
@@ -111,7 +112,7 @@ class StreamEnd:
         """
         count: int = lib.xl_stream_available(self._stream)
         if count < 0:
-            self._refuse()
+            self._refuse(count)
         return count
 
     @property
@@ -126,17 +127,27 @@ class StreamEnd:
     @property
     def broken(self) -> bool:
         """Whether the indices were impossible once. Sticky until `reset`."""
-        return bool(self._stream.broken)
+        reason: int = self._stream.broken
+        return reason == 1
 
     def reset(self) -> None:
         """Empties the stream and mends it; for the end that owns the reset, while the other end waits."""
-        lib.xl_stream_reset(self._stream)
+        result: int = lib.xl_stream_reset(self._stream)
+        if result < 0:
+            self._refuse(result)
+
+    def close(self) -> None:
+        """Lets go of the page; idempotent. Afterwards every operation but statistics and kick refuses."""
+        lib.xl_stream_close(self._stream)
+        ffi.release(self._memory)
 
     def statistics(self) -> StreamStatistics:
         """Returns the counters of this end."""
         return StreamStatistics(self._stream.written, self._stream.taken)
 
-    def _refuse(self) -> NoReturn:
+    def _refuse(self, result: int) -> NoReturn:
+        if result == -errno.EBADF:
+            raise ValueError("the stream is closed")
         stream = self._stream
         raise ProtocolError(
             f"byte ring broken: prod {stream.bad_prod} is not within {stream.size} of cons {stream.bad_cons}",
@@ -150,21 +161,33 @@ class SharedWord:
     Args:
         buffer: the page, writable.
         offset: in bytes, a multiple of four.
+
+    Raises:
+        ValueError: there is no aligned u32 at that offset.
     """
 
-    __slots__ = ("_memory", "_offset")
+    __slots__ = ("_memory", "_nbytes", "_offset")
 
     def __init__(self, buffer: Buffer, offset: int) -> None:
         self._memory: Any = ffi.from_buffer("char[]", buffer, True)
+        self._nbytes = len(self._memory)
         self._offset = offset
-        if offset < 0 or lib.xl_word_get(self._memory, len(self._memory), offset) < 0:
-            raise ValueError(f"no aligned u32 at {offset} in a page of {len(self._memory)} bytes")
+        if offset < 0 or lib.xl_word_get(self._memory, self._nbytes, offset) < 0:
+            raise ValueError(f"no aligned u32 at {offset} in a page of {self._nbytes} bytes")
 
     def get(self) -> int:
         """Returns the word as it is now."""
-        value: int = lib.xl_word_get(self._memory, len(self._memory), self._offset)
+        value: int = lib.xl_word_get(self._memory, self._nbytes, self._offset)
+        if value < 0:
+            raise ValueError("the page is closed")
         return value
 
     def set(self, value: int) -> None:
         """Writes the word; what was written before is visible to whoever sees it."""
-        lib.xl_word_set(self._memory, len(self._memory), self._offset, value)
+        if lib.xl_word_set(self._memory, self._nbytes, self._offset, value) < 0:
+            raise ValueError("the page is closed")
+
+    def close(self) -> None:
+        """Lets go of the page; idempotent."""
+        self._nbytes = 0  # the bounds check in C refuses from now on
+        ffi.release(self._memory)

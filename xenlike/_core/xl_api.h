@@ -66,7 +66,8 @@ int xl_stream_available(struct xl_stream *stream);
 int xl_stream_write(struct xl_stream *stream, const void *bytes, uint64_t length);
 int xl_stream_read(struct xl_stream *stream, void *out, uint64_t length);
 int xl_stream_kick(struct xl_stream *stream);
-void xl_stream_reset(struct xl_stream *stream);
+int xl_stream_reset(struct xl_stream *stream);
+void xl_stream_close(struct xl_stream *stream);
 int64_t xl_word_get(const void *page, uint64_t bytes, uint32_t offset);
 int xl_word_set(void *page, uint64_t bytes, uint32_t offset, uint32_t value);
 

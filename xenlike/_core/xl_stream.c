@@ -26,13 +26,13 @@ int xl_stream_place(struct xl_stream *stream, void *page, uint64_t bytes, uint32
 static int indices(struct xl_stream *stream, uint32_t *prod, uint32_t *cons)
 {
 	if (stream->broken)
-		return -EPROTO;
+		return stream->broken == XL_STREAM_CLOSED ? -EBADF : -EPROTO;
 	/* acquire, for a writer: the reader is done with the bytes before this index */
 	*cons = atomic_load_explicit(stream->cons, memory_order_acquire);
 	/* acquire, for a reader: the bytes before this index are complete */
 	*prod = atomic_load_explicit(stream->prod, memory_order_acquire);
 	if (*prod - *cons > stream->size) {
-		stream->broken = 1;
+		stream->broken = XL_STREAM_BROKEN;
 		stream->bad_prod = *prod;
 		stream->bad_cons = *cons;
 		return -EPROTO;
@@ -118,13 +118,22 @@ int xl_stream_kick(struct xl_stream *stream)
 }
 
 /* An empty stream again; for the end that owns the reset (a server at reconnection), while the peer waits. */
-void xl_stream_reset(struct xl_stream *stream)
+int xl_stream_reset(struct xl_stream *stream)
 {
+	if (stream->broken == XL_STREAM_CLOSED)
+		return -EBADF;
 	/* relaxed: the release below orders it */
 	atomic_store_explicit(stream->cons, 0, memory_order_relaxed);
 	/* a peer that sees this index sees the other one */
 	atomic_store_explicit(stream->prod, 0, memory_order_release);
-	stream->broken = stream->notify = 0;
+	stream->broken = XL_STREAM_FINE;
+	stream->notify = 0;
+	return 0;
+}
+
+void xl_stream_close(struct xl_stream *stream)
+{
+	stream->broken = XL_STREAM_CLOSED;
 }
 
 /* One shared word of a page, such as xs_wire's `connection`. */

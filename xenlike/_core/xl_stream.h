@@ -38,11 +38,17 @@ _Static_assert(offsetof(struct xl_console_page, in_prod) == 3076, "console in_pr
 _Static_assert(offsetof(struct xl_console_page, out_cons) == 3080, "console out_cons");
 _Static_assert(offsetof(struct xl_console_page, out_prod) == 3084, "console out_prod");
 
+enum {
+	XL_STREAM_FINE = 0,
+	XL_STREAM_BROKEN = 1, /* the indices in the page were impossible */
+	XL_STREAM_CLOSED = 2, /* the end was closed here */
+};
+
 struct xl_stream {
 	uint8_t *data;
 	xl_shared_u32 *cons, *prod; /* shared; the peer may write either, with any value */
 	uint32_t size;
-	uint32_t broken, bad_prod, bad_cons;
+	uint32_t broken, bad_prod, bad_cons; /* XL_STREAM_*, and what broke it */
 	uint32_t notify; /* since the last kick, the peer may have gone to sleep on what we changed */
 	uint64_t written, taken; /* bytes */
 };

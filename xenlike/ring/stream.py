@@ -90,6 +90,11 @@ class XenstoreStreams:
         request, response = self.requests.kick(), self.responses.kick()
         return request or response
 
+    def close(self) -> None:
+        """Lets go of the page; idempotent."""
+        for part in (self.requests, self.responses, self._features, self._connection, self._error):
+            part.close()
+
 
 class ConsoleStreams:
     """The page between a domain and its console (xen/include/public/io/console.h).
@@ -113,3 +118,8 @@ class ConsoleStreams:
         """Returns whether the peer must be notified of what changed in either stream since the last kick."""
         typed, printed = self.input.kick(), self.output.kick()
         return typed or printed
+
+    def close(self) -> None:
+        """Lets go of the page; idempotent."""
+        self.input.close()
+        self.output.close()
