@@ -45,7 +45,7 @@ class Connection:
         self.name = name
         self.outbox = Outbox(self.wake)
         self.session = Session(domid, privileged, self.outbox)
-        self.closed = False
+        self.is_closed() = False
         self.paused = False
         self._reader = FrameReader()
         self._unsent = b""
@@ -68,7 +68,7 @@ class Connection:
 
     def serve(self) -> None:
         """Handles what has come in, up to a turn's worth."""
-        if self.closed or self.paused:
+        if self.is_closed() or self.paused:
             return
         store, session, reader = self.server.store, self.session, self._reader
         received = False
@@ -85,7 +85,7 @@ class Connection:
                     reader.feed(data)
                     message = reader.take()
                 store.handle(session, *message)
-                if self.closed:
+                if self.is_closed():
                     return
                 if self.outbox.size + len(self._unsent) > _HIGH_WATER:
                     self.pause(True)
@@ -102,7 +102,7 @@ class Connection:
 
     def flush(self) -> None:
         """Sends what waits, as far as the client takes it."""
-        if self.closed:
+        if self.is_closed():
             return
         if self.outbox.lost:
             logger.warning("%s: does not read its watch events", self.name)
@@ -114,7 +114,7 @@ class Connection:
                 if not self._unsent:
                     break
             sent = self.transmit(self._unsent)
-            if self.closed:
+            if self.is_closed():
                 return
             self._unsent = self._unsent[sent:]
             if self._unsent:

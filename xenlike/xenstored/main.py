@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -44,19 +44,24 @@ def serve(domain: Domain) -> None:
 
     Args:
         domain: the privileged domain it runs in.
+
+    Raises:
+        OSError: the log cannot be written, or the hypervisor is gone.
+        ValueError: the log is not a store's log.
     """
     server = Server()
     server.use_rings(_mapper(domain), domain.events.bind)
     log = domain.resources.take("log")
-    if log is not None:
+    if log is not None and log.fd is not None:
         server.use_log(log.fd)
-    for domid, port in domain.config.args.get("introduce", ()):
+    introduce = domain.config.get("introduce")
+    for domid, port in introduce if isinstance(introduce, list) else ():
         try:
             server.introduce(int(domid), int(port))
         except Refused as refused:
             logger.warning("d%s cannot be served: %s", domid, refused)
     tools = domain.resources.take("socket")
-    if tools is not None:
+    if tools is not None and tools.fd is not None:
         server.listen(socket.socket(fileno=tools.fd))
     server.mourn_on(domain.events.bind_virq(VIRQ_DOM_EXC), lambda: _states(domain))
     server.run()
@@ -143,7 +148,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--socket", type=Path, required=True, metavar="PATH", help="where to listen")
     parser.add_argument(
-        "--log-fd", type=int, metavar="N", help="inherited descriptor of the log; a daemon restarted with it loses nothing"
+        "--log-fd",
+        type=int,
+        metavar="N",
+        help="inherited descriptor of the log; the next daemon goes on from it",
     )
     parser.add_argument("--log", type=Path, metavar="FILE", help="the same in a file, made if it is not there")
     parser.add_argument("-v", "--verbose", action="count", default=0, help="say more; twice for every detail")

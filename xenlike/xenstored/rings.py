@@ -84,9 +84,11 @@ class RingConnection(Connection):
         server.again.append(self)
 
     def receive(self) -> bytes:
+        """Takes what is in the ring; see `Connection`."""
         return self._streams.requests.read()
 
     def transmit(self, data: bytes) -> int:
+        """Puts what fits; the domain says when there is room again."""
         try:
             return self._streams.responses.write(data)
         except ProtocolError as error:
@@ -95,7 +97,8 @@ class RingConnection(Connection):
             return len(data)
 
     def serve(self) -> None:
-        if self.closed:
+        """Handles what is in the ring, or the wish for a fresh one."""
+        if self.is_closed():
             return
         if self._streams.connection == xs.XENSTORE_RECONNECT:
             self.reset()
@@ -106,10 +109,11 @@ class RingConnection(Connection):
         self.wake()
 
     def flush(self) -> None:
-        if self.closed or self._stopped:
+        """Sends what waits, and tells the domain if anything moved."""
+        if self.is_closed() or self._stopped:
             return
         super().flush()
-        if not self.closed and self._streams.kick():
+        if not self.is_closed() and self._streams.kick():
             self._ends.channel.notify()
 
     def fail(self, error: ProtocolError) -> None:
@@ -141,9 +145,9 @@ class RingConnection(Connection):
 
     def close(self) -> None:
         """Lets go of the ring; idempotent."""
-        if self.closed:
+        if self.is_closed():
             return
-        self.closed = True
+        self.is_closed() = True
         self._deafen()
         self._ends.channel.close()
         self._ends.unmap()

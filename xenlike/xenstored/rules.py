@@ -68,9 +68,7 @@ def parent_of(path: bytes) -> bytes:
     return path[: path.rfind(b"/")] or b"/"
 
 
-def access(
-    perms: Perms, generation: int, domid: int, target: int | None, dead: Mapping[int, int]
-) -> int:
+def access(perms: Perms, generation: int, domid: int, target: int | None, dead: Mapping[int, int]) -> int:
     """Returns what an unprivileged domain may do with a node, as bits of `READ`, `WRITE`, `OWNER`.
 
     Args:
@@ -104,6 +102,6 @@ def parse_perms(entries: list[bytes]) -> Perms:
 
 
 def atoi(text: bytes) -> int:
-    """Reads a number as C's atoi() does, garbage being 0, into 32 unsigned bits."""
+    """Reads a number as C does, garbage being 0, into 32 unsigned bits."""
     match = _NUMBER.match(text)
     return int(match[1]) & 0xFFFFFFFF if match else 0

@@ -182,4 +182,3 @@ class Server:
         self._sockets.discard(connection)
         for listener in self._listeners:
             listener.resume()
-

@@ -37,6 +37,7 @@ class SocketConnection(Connection):
         server.register(sock.fileno(), self._mask, self._ready)
 
     def receive(self) -> bytes:
+        """Takes what has come; notes the end."""
         if self._ended:
             return b""
         try:
@@ -53,6 +54,7 @@ class SocketConnection(Connection):
         return data
 
     def transmit(self, data: bytes) -> int:
+        """Sends what the socket takes."""
         try:
             sent = self._socket.send(data)
         except BlockingIOError:
@@ -65,23 +67,26 @@ class SocketConnection(Connection):
         return sent
 
     def flush(self) -> None:
+        """Sends what waits; the last thing that a client which has left gets."""
         super().flush()
         if self._ended:
             self.close()
         self._watch()
 
     def pause(self, paused: bool) -> None:
+        """Stops reading from the client, or goes on."""
         super().pause(paused)
         self._watch()
 
     def fail(self, error: ProtocolError) -> None:
+        """Closes: there is no way to find the next message."""
         self.close()
 
     def close(self) -> None:
         """Ends the connection, its watches and its transactions; idempotent."""
-        if self.closed:
+        if self.is_closed():
             return
-        self.closed = True
+        self.is_closed() = True
         self.server.store.forget(self.session)
         self.server.unregister(self._socket.fileno())
         self._socket.close()
@@ -98,7 +103,7 @@ class SocketConnection(Connection):
 
     def _watch(self) -> None:
         mask = (0 if self.paused else select.EPOLLIN) | (select.EPOLLOUT if self._blocked else 0)
-        if mask != self._mask and not self.closed:
+        if mask != self._mask and not self.is_closed():
             self._mask = mask
             self.server.modify(self._socket.fileno(), mask)
 

@@ -357,4 +357,3 @@ def _disown(perms: Perms, domid: int) -> Perms:
     """Returns the permissions of a special watch without a domain that ended."""
     owner = perms[0] if perms[0].domid != domid else Perm(0, perms[0].access)
     return (owner, *(perm for perm in perms[1:] if perm.domid != domid))
-

@@ -83,6 +83,7 @@ class Transaction(View):
             self._tree.install(known.path, known.node)
 
     def live(self, perms: Perms, generation: int) -> Perms:
+        """Returns permissions less those of domains that have ended."""
         return self._tree.live(perms, generation)
 
     def _own(self, path: bytes) -> Node:

@@ -166,6 +166,7 @@ class Tree(View):
         self.dead: dict[int, int] = {}
 
     def read(self, path: bytes) -> Node | None:
+        """Returns the node, or None."""
         return self.nodes.get(path)
 
     def next_generation(self) -> int:
@@ -225,6 +226,7 @@ class Tree(View):
             stack += [base + b"/" + name for name in reversed(node.children)]
 
     def live(self, perms: Perms, generation: int) -> Perms:
+        """Returns permissions less those of domains that have ended."""
         if len(perms) == 1 or not self.dead:
             return perms
         kept: Iterable[Perm] = (p for p in perms[1:] if generation > self.dead.get(p.domid, -1))
