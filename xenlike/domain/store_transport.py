@@ -83,27 +83,35 @@ class RingTransport:
 
     async def run(self, received: Callable[[bytes], None], restarted: Callable[[], None]) -> None:
         """Moves bytes until the daemon is gone for good; see `Transport`."""
-        while True:
-            try:
-                if not self._connected:
-                    await self._begin_afresh()
-                    restarted()
-                self._move(received)
-                with trio.CancelScope() as self._asleep:
-                    await self._channel.wait()
-                if self._failure is not None:
-                    raise self._failure
-                if self._streams.error:
-                    logger.warning("xenstored gave up on this ring: error %d", self._streams.error)
-                    self._leave()
-            except PortClosed as error:
-                raise PeerGone("the store's event channel was closed") from error
-            except PeerGone:
-                if self._reconnect is None:
-                    raise
-                logger.info("xenstored is gone: waiting for the next one")
+        try:
+            while True:
+                await self._turn(received, restarted)
+        finally:
+            self._connected = False
+            self._streams.close()
+
+    async def _turn(self, received: Callable[[bytes], None], restarted: Callable[[], None]) -> None:
+        """Moves what can be moved, and waits for an event."""
+        try:
+            if not self._connected:
+                await self._begin_afresh()
+                restarted()
+            self._move(received)
+            with trio.CancelScope() as self._asleep:
+                await self._channel.wait()
+            if self._failure is not None:
+                raise self._failure
+            if self._streams.error:
+                logger.warning("xenstored gave up on this ring: error %d", self._streams.error)
                 self._leave()
-                self._channel = await self._reconnect()
+        except PortClosed as error:
+            raise PeerGone("the store's event channel was closed") from error
+        except PeerGone:
+            if self._reconnect is None:
+                raise
+            logger.info("xenstored is gone: waiting for the next one")
+            self._leave()
+            self._channel = await self._reconnect()
 
     def _move(self, received: Callable[[bytes], None]) -> None:
         streams = self._streams
@@ -124,6 +132,7 @@ class RingTransport:
         self._channel.notify()
         while self._streams.connection != XenstoreStreams.CONNECTED:
             await self._channel.wait()
+        self._streams.close()
         self._streams = XenstoreStreams(self._page)
         self._connected = True
 

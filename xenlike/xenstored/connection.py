@@ -45,10 +45,14 @@ class Connection:
         self.name = name
         self.outbox = Outbox(self.wake)
         self.session = Session(domid, privileged, self.outbox)
-        self.is_closed() = False
+        self._over = False
         self.paused = False
         self._reader = FrameReader()
         self._unsent = b""
+
+    def is_closed(self) -> bool:
+        """Says whether the connection is over."""
+        return self._over
 
     def receive(self) -> bytes:
         """Returns what has come in; nothing if nothing has."""

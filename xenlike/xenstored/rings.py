@@ -147,9 +147,10 @@ class RingConnection(Connection):
         """Lets go of the ring; idempotent."""
         if self.is_closed():
             return
-        self.is_closed() = True
+        self._over = True
         self._deafen()
         self._ends.channel.close()
+        self._streams.close()
         self._ends.unmap()
 
     def _ready(self, mask: int) -> None:

@@ -86,7 +86,7 @@ class SocketConnection(Connection):
         """Ends the connection, its watches and its transactions; idempotent."""
         if self.is_closed():
             return
-        self.is_closed() = True
+        self._over = True
         self.server.store.forget(self.session)
         self.server.unregister(self._socket.fileno())
         self._socket.close()
