@@ -18,13 +18,14 @@ import trio
 from xenlike.abi.start_info import XENLIKE_START_CONSOLE, XENLIKE_START_STORE
 from xenlike.domain.console import Console
 from xenlike.domain.events import EventChannel, Events
+from xenlike.domain.groups import ungrouped
 from xenlike.domain.grants import GrantTable
 from xenlike.domain.hypercalls import Hypercalls
 from xenlike.domain.memory import Memory
 from xenlike.domain.reference import resolve
 from xenlike.domain.resources import Resources
 from xenlike.domain.store import Store
-from xenlike.errors import MachineError
+from xenlike.errors import ConfigError, MachineError
 
 if TYPE_CHECKING:
     from xenlike.frontends.block import BlockFront
@@ -124,6 +125,7 @@ class Domain:
         service returns by `task_status.started` and offers `device()` is what `device` asks.
         """
         async with AsyncExitStack() as stack:
+            stack.enter_context(ungrouped())
             if self._store_page is not None:
                 self._store = await stack.enter_async_context(
                     Store.over_ring(self._store_page, self._store_channel, reconnect=self._reconnect)
@@ -132,7 +134,10 @@ class Domain:
             self._nursery = nursery
             try:
                 for reference in _strings(self.config.get("services")):
-                    started = await nursery.start(resolve(reference), self)
+                    service = resolve(reference)
+                    if not callable(service):
+                        raise ConfigError(f"the service {reference} is no function")
+                    started = await nursery.start(service, self)
                     if hasattr(started, "device"):
                         self._devices = started
                 yield

@@ -1,7 +1,7 @@
 """The resource channel: what a domain needs from outside is opened by the toolstack and handed to it.
 
-A domain opens no image, no socket and no device itself. One message is a JSON object `{"key": …, …}` and
-one descriptor; a message without a descriptor takes the resource of that key back.
+A domain opens no image, no socket and no device itself. One message is a JSON object `{"key": …, …}`, with a
+descriptor or without; one with `"withdraw": true` takes the resource of that key back.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import trio
@@ -18,9 +19,9 @@ MESSAGE_MAX = 65536
 
 @dataclass(slots=True)
 class Resource:
-    """A descriptor from the toolstack, and what it says of it. Whoever takes it closes it."""
+    """A descriptor from the toolstack, if it needs one, and what it says of it. Whoever takes it closes it."""
 
-    fd: int
+    fd: int | None
     info: dict[str, object]
 
 
@@ -40,17 +41,14 @@ class Resources:
     async def get(self, key: str) -> Resource:
         """Takes a resource, waiting until the toolstack has sent it.
 
-        Raises:
-            LookupError: this domain has no resource channel, or the toolstack closed it.
+        The toolstack sends a device's resource before it writes the device's nodes, so that is no long wait.
         """
         while True:
             self._receive_all()
             if key in self._held:
                 await trio.lowlevel.checkpoint()
                 return self._held.pop(key)
-            if self._socket is None:
-                raise LookupError(f"no resource {key!r}: the toolstack sends none to this domain")
-            if self._reading:
+            if self._reading or self._socket is None:
                 await self._arrived.wait()
                 continue
             self._reading = True
@@ -66,6 +64,13 @@ class Resources:
         self._receive_all()
         return self._held.pop(key, None)
 
+    def put(self, key: str, fd: int | None, info: Mapping[str, object]) -> None:
+        """Puts a resource here by hand, with a duplicate of its descriptor: how domain 0 serves itself."""
+        _discard(self._held.pop(key, None))
+        self._held[key] = Resource(None if fd is None else os.dup(fd), dict(info))
+        self._arrived.set()
+        self._arrived = trio.Event()
+
     def _receive_all(self) -> None:
         while self._socket is not None:
             try:
@@ -80,20 +85,23 @@ class Resources:
                 return
             info = json.loads(message)
             key = str(info.pop("key"))
-            stale = self._held.pop(key, None)
-            if stale is not None:
-                os.close(stale.fd)
-            if fds:
-                self._held[key] = Resource(fds[0], info)
+            _discard(self._held.pop(key, None))
+            if not info.pop("withdraw", False):
+                self._held[key] = Resource(fds[0] if fds else None, info)
 
     def close(self) -> None:
         """Closes the channel and what nobody took."""
         for resource in self._held.values():
-            os.close(resource.fd)
+            _discard(resource)
         self._held.clear()
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+
+def _discard(resource: Resource | None) -> None:
+    if resource is not None and resource.fd is not None:
+        os.close(resource.fd)
 
 
 class ResourceSender:
@@ -107,19 +115,19 @@ class ResourceSender:
         """The domain's end; close it when it was passed on."""
         return self._theirs
 
-    def send(self, key: str, fd: int, **info: object) -> None:
-        """Hands over a duplicate of a descriptor.
+    def send(self, key: str, fd: int | None, info: Mapping[str, object]) -> None:
+        """Hands over a resource, with a duplicate of its descriptor.
 
         Raises:
             OSError: the domain is gone, or has left too many unread.
         """
-        message = json.dumps({"key": key, **info}).encode()
-        socket.send_fds(self._socket, [message], [fd])
+        message = json.dumps({**info, "key": key}).encode()
+        socket.send_fds(self._socket, [message], [] if fd is None else [fd])
 
     def withdraw(self, key: str) -> None:
         """Takes back what the domain has not taken yet; silent when the domain is gone."""
         try:
-            self._socket.send(json.dumps({"key": key}).encode())
+            self._socket.send(json.dumps({"key": key, "withdraw": True}).encode())
         except OSError:
             pass
 

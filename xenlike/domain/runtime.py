@@ -121,18 +121,19 @@ def _execute(command: list[str], config: Mapping[str, object], sock: socket.sock
 
 def _run_entry(domain: Domain) -> int:
     entry = domain.config.get("entry")
-    function: object = None
+    function: Callable[..., object] | None = None
     if isinstance(entry, str):
-        function = resolve(entry)
-        if not callable(function):
-            raise ConfigError(f"{entry} is no function but {function!r}")
+        found = resolve(entry)
+        if not callable(found):
+            raise ConfigError(f"{entry} is no function but {found!r}")
+        function = found
     args = domain.config.get("args")
     arguments = list(args) if isinstance(args, list) else []
-    if domain.config.get("bare") and callable(function):
+    if domain.config.get("bare") and function is not None:
         # A server with a loop of its own, such as xenstored.
         function(domain, *arguments)
         return SHUTDOWN_poweroff
-    return trio.run(_main, domain, function, arguments, strict_exception_groups=False)
+    return trio.run(_main, domain, function, arguments)
 
 
 async def _main(domain: Domain, function: Callable[..., object] | None, arguments: list[object]) -> int:

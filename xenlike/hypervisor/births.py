@@ -41,6 +41,8 @@ class Zygote:
         self._process: subprocess.Popen[bytes] | None = None
         self.socket: socket.socket | None = None
         self.pidfd = -1
+        # Deaths since the last birth: a zygote that cannot start is not to be started for ever.
+        self.failures = 0
 
     def start(self) -> None:
         """Starts a zygote; asks it for every birth that its predecessor still owed."""
@@ -58,6 +60,7 @@ class Zygote:
 
     def bury(self) -> None:
         """The zygote died: forgets it and everything it had open."""
+        self.failures += 1
         if self._process is not None:
             self._process.wait()
             self._process = None
@@ -110,10 +113,18 @@ class Zygote:
         if len(message) != REPORT.size:
             return None
         domid, pid = REPORT.unpack(message)
+        self.failures = 0
         birth = self._owed.pop(domid, None)
         if birth is not None and birth.stdio_fd >= 0:
             os.close(birth.stdio_fd)
         return domid, pid
+
+    def give_up(self) -> list[int]:
+        """No zygote will start: returns the domids that are owed, and forgets them."""
+        owed = list(self._owed)
+        for domid in owed:
+            self.call_off(domid)
+        return owed
 
     def call_off(self, domid: int) -> None:
         """The domain was destroyed before it was born."""

@@ -458,7 +458,7 @@ class Hypercalls:
             domid=domain.domid,
             state=domain.state,
             flags=domain.flags,
-            pad=int(domain.was_shut_down),
+            was_shut_down=int(domain.was_shut_down),
             pid=domain.pid,
             shutdown_reason=reason,
             exit_code=domain.exit_code,

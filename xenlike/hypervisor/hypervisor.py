@@ -30,6 +30,7 @@ from xenlike.abi.hypercall import (
     XENLIKE_EXIT_UNKNOWN,
     CreateDomain,
 )
+from xenlike.abi.sched import SHUTDOWN_crash
 from xenlike.abi.start_info import XENLIKE_POOL_BASE_PFN
 from xenlike.abi.xen import DOMID_FIRST_RESERVED, DOMID_INVALID, VIRQ_DOM_EXC
 from xenlike.hypervisor.births import Zygote
@@ -147,6 +148,11 @@ class Hypervisor:
             if theirs is not None:
                 theirs.close()
             domain.socket.close()
+            if self.zygote.socket is None and self.zygote.failures:
+                # It was given up; refuse at once rather than keep the caller waiting for nothing.
+                domain.resource_fd, domain.config = -1, b""
+                self._discard(domain)
+                raise Refused(errno.ECHILD)
             self.zygote.ask(domid, args.name, stdio_fd)
             return domain, None
         self._watch(domain)
@@ -173,10 +179,13 @@ class Hypervisor:
         return window.pfn, self.alloc_unbound(domain, peer).number
 
     def born(self, domid: int, pid: int) -> Domain | None:
-        """The zygote reported a child: it is this process's child by now, so its pid is its own."""
+        """The zygote reported a child, which is this process's child by now; pid 0 if it could not fork."""
         domain = self.domains.get(domid)
         if domain is None or domain.state != XENLIKE_DOMAIN_BUILDING:
             # Destroyed meanwhile: its socket is closed and it leaves by itself; reap it then.
+            return None
+        if pid <= 0:
+            self.shut_down(domain, SHUTDOWN_crash)
             return None
         domain.pid = pid
         domain.pidfd = os.pidfd_open(pid)
@@ -282,7 +291,7 @@ class Hypervisor:
             self._end(domain, XENLIKE_DOMAIN_DYING)
         self._bury_if_done(domain)
 
-    def _end(self, domain: Domain, state: DomctlState) -> None:
+    def _end(self, domain: Domain, state: int) -> None:
         unborn = domain.state == XENLIKE_DOMAIN_BUILDING
         domain.state = state
         self._raise_dom_exc()

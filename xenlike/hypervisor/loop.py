@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 from xenlike import _core
 from xenlike.abi.hypercall import (
+    XENLIKE_CREATE_FORK,
     XENLIKE_CREATE_PRIVILEGED,
     XENLIKE_DOMAIN_BUILDING,
     XENLIKE_MAX_FDS,
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 DOM0_PAGES = 16
 DOM0_POOL_PAGES = 1 << 20
 DOM0_WINDOWS = 4096
+# How often in a row a zygote may die without having forked anything.
+ZYGOTE_FAILURES = 3
 
 
 class Loop:
@@ -107,32 +110,37 @@ class Loop:
         if report is None:
             # Hung up; its pidfd tells the rest.
             self._ignore(zygote.socket.fileno())
-            return
-        domain = self.xen.born(*report)
+        else:
+            self._born(*report)
+
+    def _born(self, domid: int, pid: int) -> None:
+        domain = self.xen.born(domid, pid)
         if domain is not None and domain.early is not None:
             message, domain.early = domain.early, None
             self._answer(domain, message, [])
 
     def _zygote_died(self) -> None:
         zygote = self.xen.zygote
-        log.warning("zygote died; starting another")
         if zygote.socket is not None:
             # What it reported before its death still counts.
             self._drain_reports()
             self._ignore(zygote.socket.fileno())
         self._ignore(zygote.pidfd)
         zygote.bury()
-        self._start_zygote()
+        if zygote.failures < ZYGOTE_FAILURES:
+            log.warning("the zygote died; starting another")
+            self._start_zygote()
+        else:
+            log.error("the zygote died %d times without a birth; new domains will crash", zygote.failures)
+            for domid in zygote.give_up():
+                self.xen.shut_down(self.xen.domains[domid], SHUTDOWN_crash)
 
     def _drain_reports(self) -> None:
         zygote = self.xen.zygote
         if zygote.socket is not None:
             zygote.socket.setblocking(False)
             while (report := zygote.hear()) is not None:
-                domain = self.xen.born(*report)
-                if domain is not None and domain.early is not None:
-                    message, domain.early = domain.early, None
-                    self._answer(domain, message, [])
+                self._born(*report)
 
     # -- domains -----------------------------------------------------------------------------------
 
@@ -196,6 +204,9 @@ class Loop:
         self._ignore(domain.socket.fileno())
         if domain.domid == 0:
             self.stop()
+        elif domain.state == XENLIKE_DOMAIN_BUILDING and domain.flags & XENLIKE_CREATE_FORK:
+            # Its zygote died before the report; the next one is asked again, with another socket.
+            pass
         elif domain.pidfd < 0:
             self._unwatch(domain)
             self.xen.died(domain)

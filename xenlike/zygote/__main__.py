@@ -51,8 +51,7 @@ def main(fd: int) -> None:
         pid = fork_domain(hypervisor, domid, name.rstrip(b"\0"), fds)
         for received in fds:
             os.close(received)
-        if pid:
-            hypervisor.send(REPORT.pack(domid, pid))
+        hypervisor.send(REPORT.pack(domid, pid))
 
 
 def fork_domain(hypervisor: socket.socket, domid: int, name: bytes, fds: list[int]) -> int:
@@ -68,7 +67,12 @@ def fork_domain(hypervisor: socket.socket, domid: int, name: bytes, fds: list[in
         The domain's pid, by now a child of the hypervisor; 0 when the fork failed.
     """
     pid_read, pid_write = os.pipe()
-    middle = os.fork()
+    try:
+        middle = os.fork()
+    except OSError:
+        os.close(pid_read)
+        os.close(pid_write)
+        return 0
     if middle == 0:
         domain = os.fork()
         if domain == 0:

@@ -1,0 +1,305 @@
+"""Plugging devices: the toolstack's part of a device's life, in the store.
+
+    toolstack                                  backend                       frontend
+    image opened, sent to the backend's domain
+    both directories, in one transaction   ->  Initialising ...              Initialising ...
+                                               (they connect)
+    detach: online=0, state=Closing        ->  Closing                   ->  Closing, Closed
+                                               Closed
+    directories removed
+
+For a domain that died the toolstack writes what the dead cannot: its backends are Closed, its frontends
+are gone. A driver domain that was started again is found under its new number by `relink`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import trio
+
+from xenlike.abi.xenbus import XenbusState
+from xenlike.errors import ConfigError, NoSuchDevice, NoSuchDomain, XenstoreError
+from xenlike.io.vdev import parse_vdev
+from xenlike.toolstack.devices import Device, Disk, OpenImage, open_image
+from xenlike.toolstack.nodes import Attachment, Directory, backend_directory, frontend_directory, home
+from xenlike.toolstack.spec import DomainSpec
+from xenlike.xenbus.registry import driver_types
+
+if TYPE_CHECKING:
+    from xenlike.domain.store import Store, Transaction
+    from xenlike.toolstack.guest import Guest, Running
+    from xenlike.toolstack.machine import Machine
+
+Images = dict[int, OpenImage]
+"""Opened images by the number of their disk."""
+
+# How long a backend whose guest died may take to let go before its directory is removed under it.
+CLOSING_PATIENCE_S = 2.0
+
+
+class Plugs:
+    """The devices of one machine."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
+    @property
+    def _store(self) -> Store:
+        return self._machine.domain0.store
+
+    # -- checks ------------------------------------------------------------------------------------
+
+    def check(self, spec: DomainSpec) -> None:
+        """Sees that a domain's backends and devices can be had in this machine.
+
+        Raises:
+            ConfigError: an unknown driver, or a backend that is not there or does not serve the type.
+        """
+        known = set(driver_types()) | set(spec.drivers)
+        for type in spec.backends:
+            if type not in known:
+                raise ConfigError(f"{spec.name!r} is to serve {type!r}, and no such driver is installed; {_list(known)}")
+        for device in spec.devices:
+            self.check_device(spec, device)
+
+    def check_device(self, spec: DomainSpec, device: Disk | Device) -> None:
+        """The same for one device."""
+        known = set(driver_types()) | set(spec.drivers)
+        if device.type not in known:
+            raise ConfigError(f"{spec.name!r} has a device of type {device.type!r}, and no such driver is installed; {_list(known)}")
+        self._backend_domid(device)
+
+    def _backend_domid(self, device: Disk | Device) -> int:
+        """Who serves a device."""
+        if device.backend in ("0", "Domain-0"):
+            return 0
+        for guest in self._machine.domains.values():
+            if guest.is_running and device.backend in (guest.name, str(guest.domid)):
+                if device.type not in guest.spec.backends:
+                    raise ConfigError(
+                        f"domain {guest.name!r} does not serve {device.type!r}: start it with backends=[{device.type!r}]"
+                    )
+                return guest.domid
+        raise ConfigError(f"{device.name} has backend {device.backend!r}, and no domain of that name is running")
+
+    def open_images(self, devices: Sequence[Disk | Device]) -> Images:
+        """Opens the images of all disks, or none.
+
+        Raises:
+            ConfigError: one of them is missing or unusable.
+        """
+        images: Images = {}
+        try:
+            for device in devices:
+                if isinstance(device, Disk):
+                    images[device.id] = open_image(device)
+        except BaseException:
+            close_images(images)
+            raise
+        return images
+
+    # -- making ------------------------------------------------------------------------------------
+
+    async def make(self, directories: Sequence[Directory], tx: Transaction | None = None) -> None:
+        """Makes directories with their permissions and nodes, in one round trip."""
+        async with (tx or self._store).pipeline() as requests:
+            for directory in directories:
+                requests.mkdir(directory.path)
+                requests.set_perms(directory.path, directory.perms)
+                for name, value in directory.nodes.items():
+                    requests.write(f"{directory.path}/{name}", value)
+
+    async def connect(self, guest: Guest, directories: Sequence[Directory], images: Images) -> None:
+        """Introduces a new domain to the store, with its directories and devices."""
+        attachments = [self._attachment(guest, device) for device in guest.spec.devices]
+        every = list(directories)
+        for attachment, device in zip(attachments, guest.spec.devices, strict=True):
+            self._send_image(attachment, device, images)
+            every += self._directories(attachment, device)
+        # The domain may look before its directories are there: it watches, and is told.
+        await self._store.introduce(guest.domid, 0, guest.running.store_port)
+        await self.make(every)
+
+    def _attachment(self, guest: Guest, device: Disk | Device) -> Attachment:
+        return Attachment(device.type, device.id, guest.domid, self._backend_domid(device))
+
+    def _directories(self, attachment: Attachment, device: Disk | Device) -> list[Directory]:
+        front: dict[str, str] = {}
+        back: dict[str, str] = {}
+        if isinstance(device, Disk):
+            front = {"virtual-device": str(device.id), "device-type": "disk"}
+            back = {
+                "dev": device.name,
+                "params": device.target,
+                "type": "file" if device.format == "raw" else device.format,
+                "mode": "r" if device.readonly else "w",
+                "device-type": "disk",
+                "removable": "0",
+                "bootable": "1",
+            }
+        else:
+            back = {name: str(value) for name, value in device.nodes.items()}
+        # The backend first: a frontend that sees its directory finds the other end's.
+        return [backend_directory(attachment, back), frontend_directory(attachment, front)]
+
+    def _send_image(self, attachment: Attachment, device: Disk | Device, images: Mapping[int, OpenImage]) -> None:
+        if not isinstance(device, Disk):
+            return
+        image = images[device.id]
+        if attachment.back == 0:
+            # Domain 0's own backends take it from the same kind of channel.
+            self._machine.domain0.resources.put(attachment.resource, image.fd, image.info)
+            return
+        self._running(attachment.back).resources.send(attachment.resource, image.fd, image.info)
+
+    def _running(self, domid: int) -> Running:
+        for guest in self._machine.domains.values():
+            if guest.is_running and guest.domid == domid:
+                return guest.running
+        raise NoSuchDomain(f"d{domid} is not running")
+
+    async def attach(self, guest: Guest, device: Disk | Device) -> None:
+        """Plugs a device into a running domain."""
+        if not guest.is_running:
+            raise NoSuchDomain(f"domain {guest.name!r} is not running")
+        if any(other.type == device.type and other.id == device.id for other in guest.spec.devices):
+            raise ConfigError(f"domain {guest.name!r} has a device {device.name} already")
+        self.check_device(guest.spec, device)
+        images = self.open_images([device])
+        guest.spec.devices.append(device)
+        try:
+            attachment = self._attachment(guest, device)
+            self._send_image(attachment, device, images)
+            await self._store.transact(lambda tx: self.make(self._directories(attachment, device), tx))
+        except BaseException:
+            guest.spec.devices.remove(device)
+            raise
+        finally:
+            close_images(images)
+
+    # -- unplugging --------------------------------------------------------------------------------
+
+    async def detach(self, guest: Guest, name: str, timeout_s: float) -> None:
+        """Unplugs a device: asks both ends to close, waits for it, and removes its directories."""
+        device = find_device(guest, name)
+        attachment = self._attachment(guest, device)
+        await self._close(attachment, timeout_s)
+        guest.spec.devices.remove(device)
+        await self._remove(attachment.frontend, attachment.backend)
+
+    async def _close(self, attachment: Attachment, timeout_s: float) -> None:
+        backend = attachment.backend
+        closing = str(int(XenbusState.Closing))
+        closed = {None, str(int(XenbusState.Closed)), str(int(XenbusState.Unknown))}
+        with trio.move_on_after(timeout_s):
+            async with self._store.watch(f"{backend}/state") as changes:
+                await self._write_existing(backend, {"online": "0", "state": closing})
+                async for _ in changes:
+                    if (await self._store.read_many([f"{backend}/state"]))[0] in closed:
+                        return
+
+    async def _write_existing(self, directory: str, nodes: Mapping[str, str]) -> bool:
+        """Writes nodes of a directory, unless it was removed meanwhile."""
+
+        async def attempt(tx: Transaction) -> bool:
+            if (await tx.read_many([f"{directory}/state"]))[0] is None:
+                return False
+            await tx.write_many({f"{directory}/{name}": value for name, value in nodes.items()})
+            return True
+
+        return await self._store.transact(attempt)
+
+    async def _remove(self, *paths: str) -> None:
+        for path in paths:
+            await self._store.rm(path)
+
+    # -- deaths ------------------------------------------------------------------------------------
+
+    async def mourn(self, guest: Guest) -> None:
+        """A domain died: writes what it cannot, and removes its directories."""
+        domid = guest.domid
+        closed = str(int(XenbusState.Closed))
+        for other, device in self._machine.guests_served_by(guest.name):
+            if other is not guest:
+                backend = Attachment(device.type, device.id, other.domid, domid).backend
+                await self._write_existing(backend, {"state": closed})
+        attachments = []
+        for device in guest.spec.devices:
+            try:
+                attachments.append(self._attachment(guest, device))
+            except ConfigError:
+                # Its backend is dead too.
+                continue
+        async with trio.open_nursery() as nursery:
+            for attachment in attachments:
+                nursery.start_soon(self._bury_frontend, attachment)
+        await self.forget(guest, domid)
+
+    async def _bury_frontend(self, attachment: Attachment) -> None:
+        await self._remove(attachment.frontend)
+        await self._close(attachment, CLOSING_PATIENCE_S)
+        await self._remove(attachment.backend)
+
+    async def forget(self, guest: Guest, domid: int) -> None:
+        """Removes all that the store has of a domain."""
+        for device in guest.spec.devices:
+            try:
+                await self._remove(Attachment(device.type, device.id, domid, self._backend_domid(device)).backend)
+            except ConfigError:
+                continue
+        await self._remove(home(domid))
+        try:
+            await self._store.release(domid)
+        except XenstoreError:
+            # It was never introduced, or the store has seen the death itself.
+            pass
+
+    async def relink(self, driver_domain: Guest) -> None:
+        """A driver domain lives again: points every frontend it served to its new number."""
+        for guest, device in self._machine.guests_served_by(driver_domain.name):
+            if guest is driver_domain:
+                continue
+            images = self.open_images([device])
+            try:
+                attachment = self._attachment(guest, device)
+                self._send_image(attachment, device, images)
+                back, front = self._directories(attachment, device)
+
+                async def link(tx: Transaction, back: Directory = back, front: Directory = front) -> None:
+                    await self.make([back, front], tx)
+
+                await self._store.transact(link)
+            finally:
+                close_images(images)
+
+
+def find_device(guest: Guest, name: str) -> Disk | Device:
+    """Finds a domain's device by `xvdb`, `51728` or `echo/0`.
+
+    Raises:
+        NoSuchDevice: it has none of that name.
+    """
+    try:
+        number = parse_vdev(name)
+    except ValueError:
+        number = -1
+    for device in guest.spec.devices:
+        if device.name == name or (isinstance(device, Disk) and device.id == number):
+            return device
+    names = ", ".join(device.name for device in guest.spec.devices) or "none"
+    raise NoSuchDevice(f"domain {guest.name!r} has no device {name!r}; it has {names}")
+
+
+def close_images(images: Images) -> None:
+    """Closes opened images; idempotent."""
+    for image in images.values():
+        if image.fd is not None:
+            os.close(image.fd)
+    images.clear()
+
+
+def _list(known: set[str]) -> str:
+    return f"there are {', '.join(sorted(known))}"
