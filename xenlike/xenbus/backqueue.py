@@ -29,8 +29,7 @@ from xenlike.xenbus.typevars import RequestT, ResponseT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from typing_extensions import Self
+    from typing import Self
 
     from xenlike.abi.protocol import Protocol
     from xenlike.ring import BackRing
@@ -123,8 +122,7 @@ class BackQueue(Generic[RequestT, ResponseT]):
             self._left = self._budget
             if self._fill():
                 return
-            if self._polling.spin() or self._ring.arm():
-                # There is work somewhere; if it is not here, the tasks it is for run in the checkpoint.
+            if self._polling.spin(self._ring) or self._ring.arm():
                 continue
             if await self._sleep():
                 return

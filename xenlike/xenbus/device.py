@@ -10,13 +10,14 @@ The other end's nodes are hostile. Driver code sees them only as typed values, i
 
 from __future__ import annotations
 
+import errno
 import logging
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal
 
 import trio
 
-from xenlike.errors import NoSuchDomain, PeerGone, ProtocolError, XenlikeError
+from xenlike.errors import HypercallError, PeerGone, ProtocolError, XenlikeError
 from xenlike.xenbus.bell import Bell
 from xenlike.xenbus.negotiate import format_nodes, parse_domid
 from xenlike.xenbus.state import XenbusState, is_legal_move, parse_state
@@ -63,6 +64,7 @@ class XenbusDevice(ABC, Generic[RequestT, ResponseT]):
     """Ring layouts it offers (backend), or would like, best first (frontend)."""
 
     _side: ClassVar[Side]
+    _nursery: trio.Nursery
 
     def __init_subclass__(cls, *, protocol: Protocol | None = None, **kwargs: object) -> None:
         """Takes `protocol=` from the class statement; a subclass of a driver inherits it."""
@@ -84,7 +86,8 @@ class XenbusDevice(ABC, Generic[RequestT, ResponseT]):
         name = nodename.removeprefix("device/")
         self.log = _Prefix(logging.getLogger(type(self).__module__), f"d{domain.domid}/{name}")
         self._bell = Bell()
-        self._nursery: trio.Nursery | None = None
+        self._removed = False
+        self._on_bus = False
         self._failure: Exception | None = None
 
     def __repr__(self) -> str:
@@ -142,9 +145,32 @@ class XenbusDevice(ABC, Generic[RequestT, ResponseT]):
     def _other(self) -> Side:
         return "backend" if self._side == "frontend" else "frontend"
 
-    @abstractmethod
     async def run(self) -> None:
-        """Lives the device's whole life; returns when its directory is removed."""
+        """Lives the device's whole life; returns when its directory is removed.
+
+        Cancelled, it disconnects and leaves the states in the store as they are: the toolstack writes
+        those of a domain that ends.
+        """
+        try:
+            async with trio.open_nursery() as self._nursery:
+                if not self._on_bus:
+                    self._nursery.start_soon(self._watch_self)
+                while True:
+                    await self._step()
+                    if self._removed:
+                        break
+                    await self._bell.wait()
+                self._nursery.cancel_scope.cancel()
+        finally:
+            self._removed = True
+            with trio.CancelScope(shield=True):
+                await self._abandon(PeerGone(f"{self.nodename} was taken away"))
+            self.log.info("gone")
+
+    async def _watch_self(self) -> None:
+        async with self.domain.store.watch(self.nodename) as changes:
+            async for path in changes:
+                self.notice(path.partition(f"{self.nodename}/")[2])
 
     async def _step(self) -> None:
         """Looks, acts until there is nothing more to do, and survives what that raises."""
@@ -153,10 +179,15 @@ class XenbusDevice(ABC, Generic[RequestT, ResponseT]):
                 failure, self._failure = self._failure, None
                 raise failure
             await self._advance()
-        except (PeerGone, NoSuchDomain) as gone:
-            await self._lose(gone)
-        except (Exception, ExceptionGroup) as error:
-            await self.fatal(error)
+        except Exception as error:
+            error = innermost(error)
+            if isinstance(error, ProtocolError) and self.state in (XenbusState.Closing, XenbusState.Closed):
+                # Its connection is given up already; what it scribbles now is of no interest.
+                self.log.debug("%s", error)
+            elif isinstance(error, PeerGone) or (isinstance(error, HypercallError) and error.errno == errno.ESRCH):
+                await self._lose(error)
+            else:
+                await self.fatal(error)
 
     @abstractmethod
     async def _advance(self) -> None: ...
@@ -169,6 +200,12 @@ class XenbusDevice(ABC, Generic[RequestT, ResponseT]):
     async def _abandon(self, reason: Exception) -> None:
         """Ends the data path on the fatal path."""
 
+    async def _call_disconnect(self) -> None:
+        try:
+            await self.disconnect()
+        except Exception as error:
+            self.log.exception("its `disconnect` failed: %s", error)
+
     def _fail(self, error: Exception) -> None:
         """Reports, from the data path, what the control task has to deal with."""
         if self._failure is None:
@@ -180,7 +217,7 @@ class XenbusDevice(ABC, Generic[RequestT, ResponseT]):
 
         As Linux's `xenbus_dev_fatal`. The process lives, and its other devices go on.
         """
-        error = _innermost(error)
+        error = innermost(error)
         if isinstance(error, XenlikeError):
             self.log.error("lost: %s", error)
         else:
@@ -221,17 +258,12 @@ class XenbusDevice(ABC, Generic[RequestT, ResponseT]):
         texts = format_nodes(self.protocol, self._side, nodes or {})
         writes = {f"{self.nodename}/{name}": text for name, text in texts.items()}
         writes[f"{self.nodename}/state"] = str(int(new))
-        guard = self._guard()
         store = self.domain.store
 
         async def attempt(tx: object) -> bool:
-            seen = await store.read_many([f"{self.nodename}/{name}" for name in guard], tx)
-            if any(
-                accepted is not None and value not in accepted
-                for value, accepted in zip(seen, guard.values(), strict=True)
-            ):
-                return False
-            if seen[0] is None:
+            names = (self._other, "state")
+            seen = await store.read_many([f"{self.nodename}/{name}" for name in names], tx)
+            if not self._is_ours(*seen):
                 return False
             await store.write_many(writes, tx)
             return True
@@ -243,8 +275,8 @@ class XenbusDevice(ABC, Generic[RequestT, ResponseT]):
         return written
 
     @abstractmethod
-    def _guard(self) -> dict[str, tuple[str, ...] | None]:
-        """Nodes of our own, and the values they may have when we write; None stands for any value."""
+    def _is_ours(self, otherend: str | None, state: str | None) -> bool:
+        """Whether our directory, with these nodes in it, is still the one that we know."""
 
     async def _read(
         self, own: Iterable[str], other: Iterable[str]
@@ -273,7 +305,7 @@ class XenbusDevice(ABC, Generic[RequestT, ResponseT]):
         return path, number
 
 
-def _innermost(error: Exception) -> Exception:
+def innermost(error: Exception) -> Exception:
     """Returns the one error of a group that says most: the first that is no group."""
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]

@@ -375,8 +375,7 @@ class FrontQueue(Generic[RequestT, ResponseT]):
                 if quiet < _QUIET_ROUNDS:
                     await trio.lowlevel.checkpoint()
                     continue
-                if self._polling.spin():
-                    quiet = 0
+                if self._polling.spin(self._ring):
                     continue
                 self._armed = self._armed or not self._ring.arm()
                 if not self._armed:
@@ -428,7 +427,7 @@ class FrontQueue(Generic[RequestT, ResponseT]):
     def _poll(self, call: _Call) -> None:
         """Polls for a caller that is alone, as long as that brings something."""
         try:
-            while call.remaining and self._polling.spin() and self._drain():
+            while call.remaining and self._polling.spin(self._ring) and self._drain():
                 pass
         except ProtocolError as error:
             self._break(error)

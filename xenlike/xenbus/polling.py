@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from xenlike.errors import ProtocolError
 from xenlike.ring import Spinner
 
 if TYPE_CHECKING:
@@ -39,17 +40,23 @@ class Polling:
         """Forgets the ring; to be called before it is closed."""
         self._rings = tuple(other for other in self._rings if other is not ring)
 
-    def spin(self) -> bool:
-        """Waits a little for work on any ring, if nobody else could use the time; not a checkpoint.
+    def spin(self, ring: RingEnd) -> bool:
+        """Waits a little for work, if nobody else could use the time; not a checkpoint.
+
+        Args:
+            ring: the caller's own.
 
         Returns:
-            True if there is work somewhere, not necessarily on the caller's ring.
+            True if the caller's ring has work. False too when another one has: sleep, so that its task runs.
         """
         # Tasks of this scheduling round that have not run yet do not count as runnable. Who calls this
-        # has been through a checkpoint before, and loses them one spin at most.
-        if trio.lowlevel.current_statistics().tasks_runnable:
+        # has been through a checkpoint before, and delays them by one spin at most.
+        if trio.lowlevel.current_statistics().tasks_runnable or not self._spinner.spin(self._rings):
             return False
-        return self._spinner.spin(self._rings)
+        try:
+            return ring.available > 0
+        except ProtocolError:
+            return True
 
     def statistics(self) -> SpinnerStatistics:
         """Returns the spinner's counters."""

@@ -1,0 +1,253 @@
+"""The devices of a domain: one task each, from the appearance of a directory to its removal.
+
+A frontend bus serves the directories below `device/`, a backend bus those below `backend/`:
+
+    device/<type>/<id>                  backend/<type>/<frontend's domid>/<id>
+
+One watch tells of all of them; hot attach and detach are nothing but its events. A device that fails
+takes nothing else with it. Both buses are services of a domain (`frontends`, `backends`).
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeAlias, TypeVar
+
+import trio
+
+from xenlike.abi.driver import Driver
+from xenlike.errors import ConfigError, NoEntry, NoSuchDevice, XenlikeError
+from xenlike.xenbus.backend import Backend
+from xenlike.xenbus.device import innermost
+from xenlike.xenbus.frontend import Frontend
+from xenlike.xenbus.interface import DomainLike
+from xenlike.xenbus.registry import load_backend, load_driver, load_frontend
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from typing import Self
+
+log = logging.getLogger(__name__)
+
+DriverLike: TypeAlias = "type[Frontend | Backend] | Driver | str"
+"""A driver, one half of it, or a reference to a `Driver`, such as `/path/file.py:DRIVER`."""
+
+DeviceT = TypeVar("DeviceT", Frontend, Backend)
+
+
+class _Bus(Generic[DeviceT]):
+    """What both buses do."""
+
+    root: ClassVar[str]
+    depth: ClassVar[int]
+    """Names in a nodename."""
+
+    def __init__(self, domain: DomainLike, drivers: Mapping[str, DriverLike] | None = None) -> None:
+        self.domain = domain
+        self.drivers = dict(drivers or {})
+        # None while a device is being looked at, so that it is not looked at twice.
+        self._devices: dict[str, DeviceT | None] = {}
+        self._refused: dict[str, Exception] = {}
+        self._changed = trio.lowlevel.ParkingLot()
+
+    def __iter__(self) -> Iterator[DeviceT]:
+        """Iterates over the attached devices."""
+        return iter([device for device in self._devices.values() if device is not None])
+
+    async def run(self, *, task_status: trio.TaskStatus[Self] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serves the bus until cancelled; `started` with the bus as soon as it watches."""
+        async with trio.open_nursery() as nursery, self.domain.store.watch(self.root) as changes:
+            task_status.started(self)
+            async for path in changes:
+                # Relative or absolute, as the store tells it.
+                _, found, rest = path.rpartition(f"{self.root}/")
+                names = [self.root, *rest.split("/")] if found else [self.root]
+                if len(names) < self.depth:
+                    await self._scan(nursery, names)
+                else:
+                    self._notice(nursery, "/".join(names[: self.depth]), "/".join(names[self.depth :]))
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """Serves the bus for the length of an `async with`."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._run)
+            yield self
+            nursery.cancel_scope.cancel()
+
+    async def _run(self, *, task_status: trio.TaskStatus[Self]) -> None:
+        await self.run(task_status=task_status)
+
+    async def _scan(self, nursery: trio.Nursery, names: Sequence[str]) -> None:
+        """Looks at everything below a node above the devices: something came, went, or is new to us."""
+        path = "/".join(names)
+        for nodename in [*self._devices, *self._refused]:
+            if nodename.startswith(f"{path}/"):
+                self._notice(nursery, nodename, "")
+        try:
+            below = await self.domain.store.ls(path)
+        except NoEntry:
+            return
+        for name in below:
+            if len(names) + 1 < self.depth:
+                await self._scan(nursery, [*names, name])
+            else:
+                self._notice(nursery, f"{path}/{name}", "")
+
+    def _notice(self, nursery: trio.Nursery, nodename: str, what: str) -> None:
+        if nodename not in self._devices:
+            if nodename not in self._refused or not what:
+                self._devices[nodename] = None
+                nursery.start_soon(self._live, nodename)
+            return
+        device = self._devices[nodename]
+        if device is not None:
+            device.notice(what)
+
+    async def _live(self, nodename: str) -> None:
+        """One device's life, or several, one after the other; whatever ends it, other devices go on."""
+        try:
+            while await self._exists(nodename):
+                if nodename in self._refused:
+                    return
+                try:
+                    device = self._make(nodename)
+                    device._on_bus = True
+                    self._devices[nodename] = device
+                    self._changed.unpark_all()
+                    await device.run()
+                except Exception as error:
+                    await self._refuse(nodename, innermost(error))
+                    return
+                self._devices[nodename] = None
+            self._refused.pop(nodename, None)
+        finally:
+            del self._devices[nodename]
+            self._changed.unpark_all()
+
+    async def _exists(self, nodename: str) -> bool:
+        return (await self.domain.store.read_many([nodename]))[0] is not None
+
+    async def _refuse(self, nodename: str, error: Exception) -> None:
+        """Has nothing to do with a device until it is removed: it has no driver, or the driver broke."""
+        self._refused[nodename] = error
+        expected = isinstance(error, XenlikeError)
+        log.error("d%d/%s: %s", self.domain.domid, nodename, error, exc_info=None if expected else error)
+        await self._report(nodename, error)
+
+    async def _report(self, nodename: str, error: Exception) -> None:
+        try:
+            await self.domain.store.write_many({f"error/{nodename}/error": f"22 {error}"[:1024]})
+        except XenlikeError as refused:
+            log.warning("cannot report the error of %s: %s", nodename, refused)
+
+    def _make(self, nodename: str) -> DeviceT:
+        return self._class(nodename.split("/")[1])(self.domain, nodename)
+
+    def _class(self, type_: str) -> type[DeviceT]:
+        given = self.drivers.get(type_)
+        if given is None or isinstance(given, str):
+            given = load_driver(type_, given)
+        return self._half(given)
+
+    @abstractmethod
+    def _half(self, driver: type[Frontend | Backend] | Driver) -> type[DeviceT]:
+        """Returns the half that this bus runs."""
+
+
+class FrontendBus(_Bus[Frontend]):
+    """The frontends of a domain.
+
+    Args:
+        domain: this domain.
+        drivers: drivers by device type, each as a `Driver`, a `Frontend` class, or a reference such as
+            `/path/file.py:DRIVER`; types that are not here are looked up in the entry points.
+    """
+
+    root = "device"
+    depth = 3
+
+    async def device(self, type: str, name: int | str = 0, *, timeout_s: float | None = 10.0) -> Frontend:
+        """Returns a device's frontend once it is connected.
+
+        Args:
+            type: the device type, such as `vbd`.
+            name: its id, or what users call it, such as `xvda`.
+            timeout_s: how long it may take to appear and connect; None for ever.
+
+        Raises:
+            NoSuchDevice: it did not; the text says which devices there are.
+            ConfigError: there is no driver for this type.
+            PeerGone, ProtocolError: its backend came and went; see `Frontend.wait_connected`.
+        """
+        nodename = f"{self.root}/{type}/{self._class(type).device_id(name)}"
+        with trio.move_on_after(float("inf") if timeout_s is None else timeout_s):
+            while True:
+                device = self._devices.get(nodename)
+                if device is not None:
+                    await device.wait_connected()
+                    return device
+                if nodename in self._refused:
+                    raise NoSuchDevice(f"{nodename}: {self._refused[nodename]}") from self._refused[nodename]
+                await self._changed.park()
+        there = ", ".join(f"{device.nodename} ({device.state.name})" for device in self) or "none"
+        raise NoSuchDevice(f"{nodename} is not connected after {timeout_s} s; devices here: {there}")
+
+    async def quiesce(self) -> None:
+        """Quiesces all frontends, before the domain is suspended."""
+        async with trio.open_nursery() as nursery:
+            for device in self:
+                nursery.start_soon(device.quiesce)
+
+    async def revive(self) -> None:
+        """Has all frontends connect again, after the domain was resumed."""
+        async with trio.open_nursery() as nursery:
+            for device in self:
+                nursery.start_soon(device.revive)
+
+    def _half(self, driver: type[Frontend | Backend] | Driver) -> type[Frontend]:
+        if isinstance(driver, Driver):
+            return load_frontend(driver)
+        if not issubclass(driver, Frontend):
+            raise ConfigError(f"{driver.__name__} is no Frontend")
+        return driver
+
+
+class BackendBus(_Bus[Backend]):
+    """The backends of a domain; arguments as `FrontendBus`, with `Backend` classes."""
+
+    root = "backend"
+    depth = 4
+
+    def _half(self, driver: type[Frontend | Backend] | Driver) -> type[Backend]:
+        if isinstance(driver, Driver):
+            return load_backend(driver)
+        if not issubclass(driver, Backend):
+            raise ConfigError(f"{driver.__name__} is no Backend")
+        return driver
+
+
+class _ConfiguredDomain(DomainLike, Protocol):
+    @property
+    def config(self) -> Mapping[str, object]: ...
+
+
+def _drivers(domain: _ConfiguredDomain) -> dict[str, DriverLike]:
+    given = domain.config.get("drivers")
+    return {str(name): str(reference) for name, reference in given.items()} if isinstance(given, dict) else {}
+
+
+async def frontends(
+    domain: _ConfiguredDomain, *, task_status: trio.TaskStatus[FrontendBus] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """The service that runs a domain's frontends; `drivers` in its configuration maps types to references."""
+    await FrontendBus(domain, _drivers(domain)).run(task_status=task_status)
+
+
+async def backends(
+    domain: _ConfiguredDomain, *, task_status: trio.TaskStatus[BackendBus] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """The service that runs a domain's backends; `drivers` as for `frontends`."""
+    await BackendBus(domain, _drivers(domain)).run(task_status=task_status)

@@ -1,0 +1,76 @@
+"""How drivers are found: by their device type, through the entry-point group `xenlike.drivers`.
+
+An entry point, or a reference in a machine's description, names a `Driver`; that names its two halves,
+which are imported only where they are needed, so that a guest never loads backend code.
+
+    [project.entry-points."xenlike.drivers"]
+    echo = "xenlike.io.echo:DRIVER"
+"""
+
+from __future__ import annotations
+
+import functools
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
+
+from xenlike.abi.driver import Driver
+from xenlike.domain.reference import resolve
+from xenlike.errors import ConfigError
+from xenlike.xenbus.backend import Backend
+from xenlike.xenbus.frontend import Frontend
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+GROUP = "xenlike.drivers"
+# A checkout that was never installed has no entry points of its own.
+_OURS = {"echo": "xenlike.io.echo:DRIVER", "vbd": "xenlike.io.blk:DRIVER"}
+
+
+@functools.cache
+def _installed() -> Mapping[str, str]:
+    return _OURS | {point.name: point.value for point in entry_points(group=GROUP)}
+
+
+def driver_types() -> list[str]:
+    """Returns the device types that have a driver, sorted."""
+    return sorted(_installed())
+
+
+def load_driver(type: str, reference: str | None = None) -> Driver:
+    """Returns the driver of a device type; imports its protocol, and neither of its halves.
+
+    Args:
+        type: the device type, such as `vbd`.
+        reference: where it is, as `module:attr` or `/path/file.py:attr`; by default its entry point says.
+
+    Raises:
+        ConfigError: there is none, or what is there is none.
+    """
+    if reference is None:
+        reference = _installed().get(type)
+    if reference is None:
+        known = ", ".join(driver_types())
+        raise ConfigError(f"no driver for devices of type {type!r}; there are drivers for {known}")
+    driver = resolve(reference)
+    if not isinstance(driver, Driver):
+        raise ConfigError(f"{reference!r} is no xenlike Driver but {driver!r}")
+    if driver.type != type:
+        raise ConfigError(f"{reference!r} drives devices of type {driver.type!r}, not {type!r}")
+    return driver
+
+
+def load_frontend(driver: Driver) -> type[Frontend]:
+    """Imports a driver's frontend; raises ConfigError as `load_driver` does."""
+    found = resolve(driver.frontend)
+    if not (isinstance(found, type) and issubclass(found, Frontend)):
+        raise ConfigError(f"{driver.frontend!r} is no subclass of xenlike.xenbus.Frontend")
+    return found
+
+
+def load_backend(driver: Driver) -> type[Backend]:
+    """Imports a driver's backend; raises ConfigError as `load_driver` does."""
+    found = resolve(driver.backend)
+    if not (isinstance(found, type) and issubclass(found, Backend)):
+        raise ConfigError(f"{driver.backend!r} is no subclass of xenlike.xenbus.Backend")
+    return found
