@@ -98,7 +98,8 @@ class RingEnd:
         else:
             result = lib.xl_ring_create(*arguments, first_index)
         if result < 0:
-            raise ValueError(f"no ring fits: {len(memory)} bytes, entries of {entry_size}")
+            # `xenlike.ring` has checked everything that it can see.
+            raise ValueError("the memory of a ring must be 4-byte aligned")
         ring.asymmetric = int(asymmetric_fence)
         self._memory: Any = memory
         self._ring: Any = ring
