@@ -216,14 +216,17 @@ class SyncStore(_SyncRequests):
             path and token, or None when nothing fired in time.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while not self._events:
+        while True:
+            # What came together with an answer waits in the reader, where select() does not see it.
+            while (message := self._reader.take()) is not None:
+                if not self._note_event(message):
+                    raise ProtocolError(f"xenstored answered request {message[1]}, which is not in flight")
+            if self._events:
+                break
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             if not select.select([self._socket], [], [], left)[0]:
                 return None
             self._receive()
-            while (message := self._reader.take()) is not None:
-                if not self._note_event(message):
-                    raise ProtocolError(f"xenstored answered request {message[1]}, which is not in flight")
         return self._events.popleft()
 
     def get_domain_path(self, domid: int) -> str:
