@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
-import inspect
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -86,10 +85,28 @@ def reference_to(thing: object) -> str:
     if "<" in name:
         raise ConfigError(f"{name} is local: a domain finds only what is at a module's top level")
     module = sys.modules.get(module_name)
-    file = getattr(module, "__file__", None)
-    importable = module_name != "__main__" and not module_name.startswith("_xenlike_file_")
-    if importable and (file is None or importlib.util.find_spec(module_name) is not None):
-        return f"{module_name}:{name}"
+    if module is None:
+        raise ConfigError(f"{name} belongs to the module {module_name}, which is not loaded")
+    return f"{module_reference(module)}:{name}"
+
+
+def module_reference(module: ModuleType) -> str:
+    """Returns how another process finds a module: by its name if it can be imported, else by its file.
+
+    Raises:
+        ConfigError: it can be found neither way.
+    """
+    name, file = module.__name__, getattr(module, "__file__", None)
+    importable = name != "__main__" and not name.startswith("_xenlike_file_")
+    if importable and _findable(name):
+        return name
     if file is None:
-        raise ConfigError(f"{name} was typed at a prompt: put it into a file, so that a domain can find it")
-    return f"{Path(inspect.getabsfile(module) if module else file).resolve()}:{name}"
+        raise ConfigError(f"{name} has no file: put what a domain is to find into one")
+    return str(Path(file).resolve())
+
+
+def _findable(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False

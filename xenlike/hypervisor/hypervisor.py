@@ -200,7 +200,7 @@ class Hypervisor:
         port = domain.ports.allocate(PortState.UNBOUND)
         port.remote_domid = remote
         try:
-            port.near, port.far = make_channel()
+            self.renew(port)
         except Refused:
             domain.ports.release(port)
             raise
@@ -228,9 +228,11 @@ class Hypervisor:
         return port
 
     def renew(self, port: Port) -> None:
-        """Makes new descriptors for an unbound port whose peer is gone."""
+        """Makes the descriptors of an unbound port, also anew when its peer is gone."""
         port.close_descriptors()
         port.near, port.far = make_channel()
+        # Whoever binds finds an event pending, as on Xen: it may have been waited for already.
+        notify(port.near.tx)
         port.broken = False
 
     def close_port(self, domain: Domain, port: Port) -> None:

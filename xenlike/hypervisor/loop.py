@@ -12,10 +12,10 @@ import errno
 import logging
 import os
 import select
+import signal
 import socket
 from collections.abc import Callable
 
-from xenlike import _core
 from xenlike.abi.hypercall import (
     XENLIKE_CREATE_FORK,
     XENLIKE_CREATE_PRIVILEGED,
@@ -37,6 +37,7 @@ DOM0_POOL_PAGES = 1 << 20
 DOM0_WINDOWS = 4096
 # How often in a row a zygote may die without having forked anything.
 ZYGOTE_FAILURES = 3
+END_PATIENCE_S = 2
 
 
 class Loop:
@@ -216,10 +217,20 @@ class Loop:
             domain.kill()
 
     def _end_all(self) -> None:
-        for domain in list(self.xen.domains.values()):
+        """Ends and reaps every process of the machine, also one that a zygote forked and never reported."""
+        for domain in self.xen.domains.values():
             domain.kill()
+            domain.hang_up()
         self.xen.zygote.stop()
-        _core.set_child_subreaper(False)
+        # A child that neither died of the signal nor of its closed socket is not waited for for ever:
+        # the death signal it set, or its own next hypercall, ends it after us.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(END_PATIENCE_S)
+        while True:
+            try:
+                os.waitpid(-1, 0)
+            except ChildProcessError:
+                return
 
 
 def _receive(sock: socket.socket, max_fds: int) -> tuple[bytes, list[int]]:

@@ -38,6 +38,7 @@ Images = dict[int, OpenImage]
 
 # How long a backend whose guest died may take to let go before its directory is removed under it.
 CLOSING_PATIENCE_S = 2.0
+CLOSED = (None, str(int(XenbusState.Closed)), str(int(XenbusState.Unknown)))
 
 
 class Plugs:
@@ -191,21 +192,31 @@ class Plugs:
         await self._remove(attachment.frontend, attachment.backend)
 
     async def _close(self, attachment: Attachment, timeout_s: float) -> None:
-        backend = attachment.backend
+        """Asks a backend to close, and waits until it has or the time is over."""
+        state = f"{attachment.backend}/state"
         closing = str(int(XenbusState.Closing))
-        closed = {None, str(int(XenbusState.Closed)), str(int(XenbusState.Unknown))}
+
+        async def ask(tx: Transaction) -> bool:
+            """Returns whether there is something to wait for."""
+            if (await tx.get(state)) in CLOSED:
+                # Ahead of us; its word must not be written over, for it will not be said twice.
+                return False
+            await tx.write_many({f"{attachment.backend}/online": "0", state: closing})
+            return True
+
         with trio.move_on_after(timeout_s):
-            async with self._store.watch(f"{backend}/state") as changes:
-                await self._write_existing(backend, {"online": "0", "state": closing})
+            async with self._store.watch(state) as changes:
+                if not await self._store.transact(ask):
+                    return
                 async for _ in changes:
-                    if (await self._store.read_many([f"{backend}/state"]))[0] in closed:
+                    if (await self._store.get(state)) in CLOSED:
                         return
 
     async def _write_existing(self, directory: str, nodes: Mapping[str, str]) -> bool:
         """Writes nodes of a directory, unless it was removed meanwhile."""
 
         async def attempt(tx: Transaction) -> bool:
-            if (await tx.read_many([f"{directory}/state"]))[0] is None:
+            if not await tx.exists(f"{directory}/state"):
                 return False
             await tx.write_many({f"{directory}/{name}": value for name, value in nodes.items()})
             return True
