@@ -41,7 +41,7 @@ from xenlike.toolstack.nodes import domain_nodes
 from xenlike.toolstack.paths import MachinePaths
 from xenlike.toolstack.plug import Plugs, close_images
 from xenlike.toolstack.report import describe
-from xenlike.toolstack.spec import BACKENDS, FRONTENDS, MAX_WINDOWS, DomainSpec, Entry, make_spec
+from xenlike.toolstack.spec import BUSES, MAX_WINDOWS, DomainSpec, Entry, make_spec
 from xenlike.toolstack.storeserver import STORE_DOMID, StoreServer
 
 # A cold start takes a third of a second; this is for a host that is very busy.
@@ -64,7 +64,7 @@ class Machine:
         self._launched = launched
         self._nursery = nursery
         self._sink = sink
-        self.domain0 = Domain(launched.dom0, config={"services": [FRONTENDS, BACKENDS]}, fixed=False)
+        self.domain0 = Domain(launched.dom0, config={"services": [BUSES], "backends": ["*"]}, fixed=False)
         self.hypercalls = self.domain0.hypercalls
         self.console = ConsoleLog()
         self._guests: dict[str, Guest] = {}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from xenlike.abi.driver import Driver
-from xenlike.domain.reference import module_reference, reference_to
+from xenlike.domain.reference import reference_to
 from xenlike.errors import ConfigError
 from xenlike.toolstack.config import Action
 from xenlike.toolstack.devices import Device, Disk
@@ -22,8 +22,7 @@ PAGE = 4096
 MAX_WINDOWS = 1024
 
 # What a domain runs beside its entry: its frontends, and the backends it was given.
-FRONTENDS = "xenlike.xenbus.bus:frontends"
-BACKENDS = "xenlike.xenbus.bus:backends"
+BUSES = "xenlike.xenbus.service:run_buses"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +68,11 @@ class DomainSpec:
         config: dict[str, object] = {
             "cwd": os.getcwd(),
             "sys_path": [os.path.abspath(entry) for entry in sys.path],
-            "services": [FRONTENDS, BACKENDS] if self.backends else [FRONTENDS],
-            "drivers": {name: driver_reference(driver) for name, driver in self.drivers.items()},
+            "services": [BUSES],
+            "backends": list(self.backends),
+            "drivers": {
+                name: {"frontend": driver.frontend, "backend": driver.backend} for name, driver in self.drivers.items()
+            },
             "args": list(self.args),
         }
         if isinstance(self.entry, Exec):
@@ -85,19 +87,6 @@ class DomainSpec:
         return {"crash": self.on_crash, "watchdog": self.on_crash, "reboot": self.on_reboot}.get(
             reason, self.on_poweroff if reason == "poweroff" else "destroy"
         )
-
-
-def driver_reference(driver: Driver) -> str:
-    """Returns where a domain finds a driver that is in no entry point: the module-level name it has somewhere.
-
-    Raises:
-        ConfigError: it has none.
-    """
-    for module in list(sys.modules.values()):
-        for name, value in vars(module).items():
-            if value is driver:
-                return f"{module_reference(module)}:{name}"
-    raise ConfigError(f"the driver of type {driver.type!r} has no name at the top level of a module")
 
 
 def make_spec(
