@@ -150,6 +150,7 @@ async def test_a_console_gives_what_was_said_and_what_comes_then_ends(tmp_path: 
                 machine.log.feed("guest", b"\xff\x00late")
                 machine.log.end("guest")
         assert got == [b"early\n", b"\xff\x00late"]
+        assert [data async for data in control.console("guest", follow=False)] == [b"early\n\xff\x00late"]
         assert len(await control.domains()) == 1  # the connection is of use again
     assert machine.guest.typed == b"hello\n"
 

@@ -8,6 +8,7 @@ print(domain.name, domain.state)
 from __future__ import annotations
 
 import errno
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from itertools import count
@@ -17,7 +18,7 @@ from typing import TypeVar
 import msgspec
 import trio
 
-from xenlike.errors import MachineError, NoSuchMachine
+from xenlike.errors import ConfigError, MachineError, NoSuchMachine
 from xenlike.toolstack import control_wire as wire
 from xenlike.toolstack.control_wire import DomainInfo, ExitInfo
 from xenlike.toolstack.devices import Disk
@@ -88,9 +89,9 @@ class Control:
                     raise wire.revive(reply.error)
                 return msgspec.json.decode(reply.result, type=kind)
 
-    async def console(self, domain: str) -> AsyncIterator[bytes]:
-        """Yields a domain's output: what is kept of it, then what comes, until the domain ends."""
-        number = await self._send("console", {"domain": domain})
+    async def console(self, domain: str, *, follow: bool = True) -> AsyncIterator[bytes]:
+        """Yields a domain's output: what is kept of it, then, to `follow`, what comes until the domain ends."""
+        number = await self._send("console", {"domain": domain, "follow": follow})
         while True:
             reply = await self._receive()
             if reply.id != number:
@@ -123,6 +124,19 @@ class Control:
         raise MachineError(f"machine {self.name!r} went away before it answered")
 
 
+def running_machines(root: Path | str | None = None) -> list[str]:
+    """Returns the names of the machines whose control socket answers."""
+    running = []
+    for name in machine_names(root):
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(MachinePaths.of(name, root).control))
+            except (OSError, ConfigError):
+                continue
+        running.append(name)
+    return running
+
+
 @asynccontextmanager
 async def connect(name: str, root: Path | str | None = None) -> AsyncIterator[Control]:
     """Connects to a running machine.
@@ -137,7 +151,7 @@ async def connect(name: str, root: Path | str | None = None) -> AsyncIterator[Co
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ECONNREFUSED):
             raise
-        running = [other for other in machine_names(root) if other != name]
+        running = running_machines(root)
         hint = f"; there are: {', '.join(running)}" if running else ""
         raise NoSuchMachine(f"no machine {name!r} is running{hint}") from None
     async with stream:

@@ -6,6 +6,7 @@ server looks at the peer's uid all the same, and refuses the machine's own domai
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
@@ -193,7 +194,8 @@ class _Session:
                 detach = _params(request, wire.DetachParams)
                 await self._machine.detach(self._find(detach).name, detach.vdev)
             case "console":
-                await self._console(request)
+                with contextlib.suppress(trio.EndOfChannel):
+                    await self._console(request)
             case "console-input":
                 typed = _params(request, wire.InputParams)
                 await self._find(typed).console_input(typed.data)
@@ -210,10 +212,16 @@ class _Session:
         return ExitInfo(exit.reason, exit.code, exit.signal)
 
     async def _console(self, request: wire.Request) -> None:
-        name = self._find(_params(request, wire.OneDomain)).name
-        with self._machine.open_console(name) as output:
-            async for data in output:
-                event = {"data": msgspec.json.decode(msgspec.json.encode(data), type=str)}
+        params = _params(request, wire.ConsoleParams)
+        with self._machine.open_console(self._find(params).name) as output:
+            while True:
+                try:
+                    data = output.receive_nowait()
+                except trio.WouldBlock:
+                    if not params.follow:
+                        return
+                    data = await output.receive()
+                event = {"data": msgspec.to_builtins(data)}
                 await self._send(wire.Reply(request.id, event=event))
 
     def _find(self, params: wire.OneDomain) -> ControlledDomain:

@@ -12,7 +12,7 @@
 | `destroy` | `domain` | null |
 | `block-attach` | `domain`, `disk` {target, format, vdev, access, backend} | null |
 | `block-detach` | `domain`, `vdev` | null |
-| `console` | `domain` | events with `data` (base64), null when the domain has ended |
+| `console` | `domain`, `follow` | events with `data` (base64), null when the domain has ended |
 | `console-input` | `domain`, `data` (base64) | null |
 | `down` | | null, then the machine goes and the connection ends |
 
@@ -92,6 +92,12 @@ class DetachParams(OneDomain):
     """Parameters of `block-detach`."""
 
     vdev: str
+
+
+class ConsoleParams(OneDomain):
+    """Parameters of `console`; without `follow` the answer ends with what is kept."""
+
+    follow: bool = True
 
 
 class InputParams(OneDomain):

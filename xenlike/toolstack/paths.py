@@ -90,6 +90,22 @@ class MachinePaths:
         """The store's socket."""
         return self.folder / "xenstored" / "socket"
 
+    @property
+    def log(self) -> Path:
+        """What a detached machine prints."""
+        return self.folder / "machine.log"
+
+    def create_root(self) -> None:
+        """Makes the folder of all machines, mode 0700.
+
+        Raises:
+            ConfigError: it exists and is not a folder of ours alone.
+            OSError: it could not be made.
+        """
+        root = self.folder.parent
+        root.parent.mkdir(parents=True, exist_ok=True)
+        _private_folder(root)
+
     def create(self) -> None:
         """Makes the folders, mode 0700.
 
@@ -97,15 +113,13 @@ class MachinePaths:
             ConfigError: the root exists and is not a folder of ours alone.
             OSError: a folder could not be made.
         """
-        root = self.folder.parent
-        root.parent.mkdir(parents=True, exist_ok=True)
-        _private_folder(root)
+        self.create_root()
         _private_folder(self.folder)
         _private_folder(self.xenstored.parent)
 
     def remove(self) -> None:
         """Removes the machine's sockets and folders; what is not there or not ours to remove stays silently."""
-        for path in (self.control, self.xenstored, self.lock):
+        for path in (self.control, self.xenstored, self.log, self.lock):
             try:
                 path.unlink()
             except OSError:

@@ -1,0 +1,5 @@
+"""`python -m xenlike.cli` is `xenlike`."""
+
+from xenlike.cli import main
+
+main()
