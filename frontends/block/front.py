@@ -138,11 +138,11 @@ class BlockFront(Frontend[BlkifRequest, BlkifResponse], protocol=BLK):
 
     # Reading and writing.
 
-    async def read(self, offset: int, length: int) -> bytes:
+    # To the user of a disk, `read` and `write` are these, and not a device's way to its store nodes.
+    async def read(self, offset: int, length: int) -> bytes:  # type: ignore[override]
         """Returns `length` bytes from `offset`."""
         return (await self.read_many([(offset, length)]))[0]
 
-    # A device's `write` writes store nodes; to the user of a disk it is this.
     async def write(self, offset: int, data: Data) -> None:  # type: ignore[override]
         """Writes bytes at `offset`. They are durable only after `flush`.
 
