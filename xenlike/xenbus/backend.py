@@ -141,9 +141,12 @@ class Backend(XenbusDevice[RequestT, ResponseT]):
         names: tuple[str, ...] = ("state",)
         if self.state in (XenbusState.InitWait, XenbusState.Initialised):
             names = ("state", *frontend_nodes(self.protocol))
-        own, raw = await self._read(("frontend", "frontend-id", "online"), names)
-        if own["frontend"] is None:
+        own, raw = await self._read(("", "frontend", "frontend-id", "state", "online"), names)
+        if own[""] is None:
             self._removed = True
+            return
+        if own["frontend"] is None or own["frontend-id"] is None or own["state"] is None:
+            # Not written completely yet.
             return
         target = self._check_otherend(own["frontend"], own["frontend-id"])
         if target != (self.otherend, self.otherend_id):

@@ -5,7 +5,7 @@ A frontend bus serves the directories below `device/`, a backend bus those below
     device/<type>/<id>                  backend/<type>/<frontend's domid>/<id>
 
 One watch tells of all of them; hot attach and detach are nothing but its events. A device that fails
-takes nothing else with it. Both buses are services of a domain (`frontends`, `backends`).
+takes nothing else with it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeAlias, TypeVar
 
 import trio
 
 from xenlike.abi.driver import Driver
-from xenlike.errors import ConfigError, NoEntry, NoSuchDevice, XenlikeError
+from xenlike.errors import ConfigError, HypervisorGone, NoEntry, NoSuchDevice, XenlikeError
 from xenlike.xenbus.backend import Backend
 from xenlike.xenbus.device import innermost
 from xenlike.xenbus.frontend import Frontend
@@ -26,13 +26,13 @@ from xenlike.xenbus.interface import DomainLike
 from xenlike.xenbus.registry import load_backend, load_driver, load_frontend
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
     from typing import Self
 
 log = logging.getLogger(__name__)
 
 DriverLike: TypeAlias = "type[Frontend | Backend] | Driver | str"
-"""A driver, one half of it, or a reference to a `Driver`, such as `/path/file.py:DRIVER`."""
+"""A driver, its half for this bus, or a reference to either, such as `/path/file.py:DRIVER`."""
 
 DeviceT = TypeVar("DeviceT", Frontend, Backend)
 
@@ -61,9 +61,7 @@ class _Bus(Generic[DeviceT]):
         async with trio.open_nursery() as nursery, self.domain.store.watch(self.root) as changes:
             task_status.started(self)
             async for path in changes:
-                # Relative or absolute, as the store tells it.
-                _, found, rest = path.rpartition(f"{self.root}/")
-                names = [self.root, *rest.split("/")] if found else [self.root]
+                names = self._names(path)
                 if len(names) < self.depth:
                     await self._scan(nursery, names)
                 else:
@@ -79,6 +77,11 @@ class _Bus(Generic[DeviceT]):
 
     async def _run(self, *, task_status: trio.TaskStatus[Self]) -> None:
         await self.run(task_status=task_status)
+
+    def _names(self, path: str) -> list[str]:
+        """Splits a path that may be relative or absolute, as the store tells it; begins with `root`."""
+        names = path.split("/")
+        return names[names.index(self.root) :] if self.root in names else [self.root]
 
     async def _scan(self, nursery: trio.Nursery, names: Sequence[str]) -> None:
         """Looks at everything below a node above the devices: something came, went, or is new to us."""
@@ -119,7 +122,10 @@ class _Bus(Generic[DeviceT]):
                     self._changed.unpark_all()
                     await device.run()
                 except Exception as error:
-                    await self._refuse(nodename, innermost(error))
+                    error = innermost(error)
+                    if isinstance(error, HypervisorGone):
+                        raise error from None
+                    await self._refuse(nodename, error)
                     return
                 self._devices[nodename] = None
             self._refused.pop(nodename, None)
@@ -147,13 +153,10 @@ class _Bus(Generic[DeviceT]):
         return self._class(nodename.split("/")[1])(self.domain, nodename)
 
     def _class(self, type_: str) -> type[DeviceT]:
-        given = self.drivers.get(type_)
-        if given is None or isinstance(given, str):
-            given = load_driver(type_, given)
-        return self._half(given)
+        return self._half(self.drivers.get(type_) or load_driver(type_))
 
     @abstractmethod
-    def _half(self, driver: type[Frontend | Backend] | Driver) -> type[DeviceT]:
+    def _half(self, driver: DriverLike) -> type[DeviceT]:
         """Returns the half that this bus runs."""
 
 
@@ -207,47 +210,35 @@ class FrontendBus(_Bus[Frontend]):
             for device in self:
                 nursery.start_soon(device.revive)
 
-    def _half(self, driver: type[Frontend | Backend] | Driver) -> type[Frontend]:
-        if isinstance(driver, Driver):
-            return load_frontend(driver)
-        if not issubclass(driver, Frontend):
-            raise ConfigError(f"{driver.__name__} is no Frontend")
-        return driver
+    def _half(self, driver: DriverLike) -> type[Frontend]:
+        return load_frontend(driver)
 
 
 class BackendBus(_Bus[Backend]):
-    """The backends of a domain; arguments as `FrontendBus`, with `Backend` classes."""
+    """The backends of a domain.
+
+    Args:
+        domain: this domain.
+        drivers: as for `FrontendBus`, with `Backend` classes.
+        types: device types that it serves; None for all that have a driver.
+    """
 
     root = "backend"
     depth = 4
 
-    def _half(self, driver: type[Frontend | Backend] | Driver) -> type[Backend]:
-        if isinstance(driver, Driver):
-            return load_backend(driver)
-        if not issubclass(driver, Backend):
-            raise ConfigError(f"{driver.__name__} is no Backend")
-        return driver
+    def __init__(
+        self,
+        domain: DomainLike,
+        drivers: Mapping[str, DriverLike] | None = None,
+        types: Collection[str] | None = None,
+    ) -> None:
+        super().__init__(domain, drivers)
+        self._types = types
 
+    def _class(self, type_: str) -> type[Backend]:
+        if self._types is not None and type_ not in self._types:
+            raise ConfigError(f"this domain serves {', '.join(self._types) or 'nothing'}, and not {type_!r}")
+        return super()._class(type_)
 
-class _ConfiguredDomain(DomainLike, Protocol):
-    @property
-    def config(self) -> Mapping[str, object]: ...
-
-
-def _drivers(domain: _ConfiguredDomain) -> dict[str, DriverLike]:
-    given = domain.config.get("drivers")
-    return {str(name): str(reference) for name, reference in given.items()} if isinstance(given, dict) else {}
-
-
-async def frontends(
-    domain: _ConfiguredDomain, *, task_status: trio.TaskStatus[FrontendBus] = trio.TASK_STATUS_IGNORED
-) -> None:
-    """The service that runs a domain's frontends; `drivers` in its configuration maps types to references."""
-    await FrontendBus(domain, _drivers(domain)).run(task_status=task_status)
-
-
-async def backends(
-    domain: _ConfiguredDomain, *, task_status: trio.TaskStatus[BackendBus] = trio.TASK_STATUS_IGNORED
-) -> None:
-    """The service that runs a domain's backends; `drivers` as for `frontends`."""
-    await BackendBus(domain, _drivers(domain)).run(task_status=task_status)
+    def _half(self, driver: DriverLike) -> type[Backend]:
+        return load_backend(driver)

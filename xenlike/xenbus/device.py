@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal
 
 import trio
 
-from xenlike.errors import HypercallError, PeerGone, ProtocolError, XenlikeError
+from xenlike.errors import HypercallError, HypervisorGone, PeerGone, ProtocolError, XenlikeError
 from xenlike.xenbus.bell import Bell
 from xenlike.xenbus.negotiate import format_nodes, parse_domid
 from xenlike.xenbus.state import XenbusState, is_legal_move, parse_state
@@ -103,6 +103,11 @@ class XenbusDevice(ABC, Generic[RequestT, ResponseT]):
         values = await self.domain.store.read_many([f"{self.otherend}/{name}" for name in names])
         return dict(zip(names, values, strict=True))
 
+    async def read(self, *names: str) -> dict[str, str | None]:
+        """Reads nodes of this device, such as those that the toolstack wrote, in one round trip."""
+        values = await self.domain.store.read_many([f"{self.nodename}/{name}" for name in names])
+        return dict(zip(names, values, strict=True))
+
     async def write(self, nodes: Mapping[str, NodeValue]) -> None:
         """Writes nodes of this device, in order, in one round trip.
 
@@ -181,6 +186,8 @@ class XenbusDevice(ABC, Generic[RequestT, ResponseT]):
             await self._advance()
         except Exception as error:
             error = innermost(error)
+            if isinstance(error, HypervisorGone):
+                raise error from None
             if isinstance(error, ProtocolError) and self.state in (XenbusState.Closing, XenbusState.Closed):
                 # Its connection is given up already; what it scribbles now is of no interest.
                 self.log.debug("%s", error)
@@ -281,9 +288,9 @@ class XenbusDevice(ABC, Generic[RequestT, ResponseT]):
     async def _read(
         self, own: Iterable[str], other: Iterable[str]
     ) -> tuple[dict[str, str | None], dict[str, str | None]]:
-        """Reads nodes of both ends in one round trip."""
+        """Reads nodes of both ends in one round trip; the name "" is the directory itself."""
         own, other = list(own), list(other)
-        paths = [f"{self.nodename}/{name}" for name in own]
+        paths = [f"{self.nodename}/{name}" if name else self.nodename for name in own]
         if self.otherend:
             paths += [f"{self.otherend}/{name}" for name in other]
         values = await self.domain.store.read_many(paths)

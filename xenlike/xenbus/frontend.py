@@ -218,12 +218,14 @@ class Frontend(XenbusDevice[RequestT, ResponseT]):
         if self._suspended:
             return
         names = ("state", *backend_nodes(self.protocol))
-        own, raw = await self._read(("backend", "backend-id", "state"), names)
-        if own["backend"] is None:
-            if own["state"] is None:
-                self._removed = True
-                self._changed.unpark_all()
-            elif self._link is not None:
+        own, raw = await self._read(("", "backend", "backend-id", "state"), names)
+        if own[""] is None:
+            self._removed = True
+            self._changed.unpark_all()
+            return
+        if None in own.values():
+            # Not written completely yet, or not any more.
+            if self._link is not None:
                 await self._lose(PeerGone("the backend was taken away"))
             return
         target = self._check_otherend(own["backend"], own["backend-id"])

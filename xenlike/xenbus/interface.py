@@ -145,8 +145,8 @@ class ResourceLike(Protocol):
     """Something of the host's that the toolstack opened for this domain, such as a disk image."""
 
     @property
-    def fd(self) -> int:
-        """The open descriptor."""
+    def fd(self) -> int | None:
+        """The open descriptor, if it needs one; whoever takes the resource closes it."""
         ...
 
     @property

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from xenlike.abi.driver import Driver
 from xenlike.domain.reference import resolve
@@ -60,17 +60,33 @@ def load_driver(type: str, reference: str | None = None) -> Driver:
     return driver
 
 
-def load_frontend(driver: Driver) -> type[Frontend]:
-    """Imports a driver's frontend; raises ConfigError as `load_driver` does."""
-    found = resolve(driver.frontend)
-    if not (isinstance(found, type) and issubclass(found, Frontend)):
-        raise ConfigError(f"{driver.frontend!r} is no subclass of xenlike.xenbus.Frontend")
+def load_frontend(driver: Driver | type | str) -> type[Frontend]:
+    """Returns a driver's frontend class, importing it if need be.
+
+    Args:
+        driver: the driver, the class itself, or a reference to either.
+
+    Raises:
+        ConfigError: there is no such class, or it is no Frontend.
+    """
+    found = _half(driver, "frontend")
+    if not issubclass(found, Frontend):
+        raise ConfigError(f"{found.__module__}:{found.__qualname__} is no subclass of xenlike.xenbus.Frontend")
     return found
 
 
-def load_backend(driver: Driver) -> type[Backend]:
-    """Imports a driver's backend; raises ConfigError as `load_driver` does."""
-    found = resolve(driver.backend)
-    if not (isinstance(found, type) and issubclass(found, Backend)):
-        raise ConfigError(f"{driver.backend!r} is no subclass of xenlike.xenbus.Backend")
+def load_backend(driver: Driver | type | str) -> type[Backend]:
+    """Returns a driver's backend class; as `load_frontend`."""
+    found = _half(driver, "backend")
+    if not issubclass(found, Backend):
+        raise ConfigError(f"{found.__module__}:{found.__qualname__} is no subclass of xenlike.xenbus.Backend")
+    return found
+
+
+def _half(driver: Driver | type | str, side: Literal["frontend", "backend"]) -> type:
+    found: object = resolve(driver) if isinstance(driver, str) else driver
+    if isinstance(found, Driver):
+        found = resolve(found.frontend if side == "frontend" else found.backend)
+    if not isinstance(found, type):
+        raise ConfigError(f"{found!r} is no {side} class, and no Driver")
     return found
