@@ -65,7 +65,7 @@ class FakeTree:
         self.history.append((path, value))
         self._changed_at[path] = self.version
         for watch in self._watches:
-            if path == watch.path or path.startswith(f"{watch.path}/"):
+            if path == watch.path or path.startswith(f"{watch.path.rstrip('/')}/"):
                 watch.fire(path)
             elif value is None and watch.path.startswith(f"{path}/"):
                 watch.fire(watch.path)
