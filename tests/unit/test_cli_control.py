@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import trio
 
+from tests.unit.fake_machine import FakeMachine
 from xenlike.errors import ConfigError, MachineError, NoSuchDevice, NoSuchDomain, NoSuchMachine
 from xenlike.toolstack.console_log import ConsoleLog
 from xenlike.toolstack.control import Control, connect
@@ -19,54 +19,6 @@ from xenlike.toolstack.control_server import ControlServer, find_domain
 from xenlike.toolstack.control_wire import MAX_LINE, DomainInfo, ExitInfo, RemoteFailure
 from xenlike.toolstack.devices import Disk
 from xenlike.toolstack.paths import MachinePaths
-
-
-@dataclass
-class FakeDomain:
-    domid: int
-    name: str
-    pid: int | None = None
-    typed: bytearray = field(default_factory=bytearray)
-    destroyed: bool = False
-
-    async def shutdown(self, reason: str = "poweroff", *, timeout_s: float | None = None) -> ExitInfo:
-        if timeout_s == 0:
-            raise MachineError(f"{self.name!r} did not shut down within 0 s")
-        return ExitInfo(reason, 0)
-
-    async def destroy(self) -> None:
-        self.destroyed = True
-
-    async def console_input(self, data: bytes) -> None:
-        self.typed += data
-
-
-class FakeMachine:
-    def __init__(self) -> None:
-        self.name = "lab"
-        self.guest = FakeDomain(3, "guest")
-        self.log = ConsoleLog()
-        self.attached: list[tuple[str, Disk]] = []
-        self.down = trio.Event()
-
-    @property
-    def domains(self) -> Mapping[str, FakeDomain]:
-        return {self.guest.name: self.guest}
-
-    async def list(self) -> Sequence[DomainInfo]:
-        return [DomainInfo(3, "guest", "running", 64 << 20, 77, 1.5, [], ["xvda"])]
-
-    async def attach_disk(self, domain: str, disk: Disk) -> None:
-        self.attached.append((domain, disk))
-
-    async def detach(self, domain: str, vdev: str) -> None:
-        raise NoSuchDevice(f"{domain!r} has no {vdev}")
-
-    def open_console(self, domain: str) -> AbstractContextManager[trio.MemoryReceiveChannel[bytes]]:
-        return self.log.subscribe(domain)
-
-    def request_down(self) -> None:
-        self.down.set()
 
 
 @asynccontextmanager
@@ -181,7 +133,7 @@ async def test_a_line_without_end_or_sense_costs_only_its_connection(tmp_path: P
             await stream.send_all(b"no json\n")
             assert b"bad request" in await stream.receive_some()
         async with await trio.open_unix_socket(path) as stream:
-            with pytest.raises(trio.BrokenResourceError):  # noqa: PT012 - either call may be the one to see it
+            with pytest.raises(trio.BrokenResourceError):
                 await stream.send_all(b"x" * (2 * MAX_LINE + (1 << 17)))
                 await stream.receive_some()
                 raise trio.BrokenResourceError

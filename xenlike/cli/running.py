@@ -26,7 +26,8 @@ def run_in_foreground(config: MachineConfig, ready_fd: int | None = None) -> boo
 
     Args:
         config: of the machine.
-        ready_fd: told when all domains have started, or why they have not; closed.
+        ready_fd: told when all domains have started, or why they have not; closed. With it the machine is detached,
+            and outlives its guests until it is asked to go down.
 
     Returns:
         False if a guest crashed.
@@ -63,6 +64,8 @@ async def _run(config: MachineConfig, ready: Callable[[], None], detached: bool)
             async with trio.open_nursery() as waiting:
                 waiting.start_soon(_end_with, machine.wait_down, waiting.cancel_scope)
                 await _wait_for(guests or handles, crashed)
+                if detached:
+                    await trio.sleep_forever()  # until `down`
                 waiting.cancel_scope.cancel()
         nursery.cancel_scope.cancel()
     return not crashed
@@ -159,7 +162,11 @@ def _nameless_file(paths: MachinePaths) -> int:
 
 
 def _name_log(paths: MachinePaths) -> None:
+    # With a folder's descriptor Python calls linkat(2), which can follow the link in /proc; link(2) cannot.
+    folder = os.open("/proc/self/fd", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.link("/proc/self/fd/1", paths.log, follow_symlinks=True)
+        os.link("1", paths.log, src_dir_fd=folder, follow_symlinks=True)
     except OSError:
         pass  # not such a file
+    finally:
+        os.close(folder)
