@@ -7,7 +7,6 @@ several threads of the domain take turns.
 
 from __future__ import annotations
 
-import array
 import errno
 import os
 import socket
@@ -15,6 +14,7 @@ import threading
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
+from xenlike._core.fds import recv_message, send_message
 from xenlike.abi import event_channel as ev
 from xenlike.abi import grant_table as gt
 from xenlike.abi import hypercall as hc
@@ -96,10 +96,9 @@ class Hypercalls:
             self._tag = tag = (self._tag + 1) & 0xFFFFFFFF
             message = hc.Hypercall(tag, op, cmd, count).pack() + payload
             try:
-                ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-                self._socket.sendmsg([message], ancillary)
+                send_message(self._socket, message, fds)
                 while True:
-                    data, received = self._receive()
+                    data, received = recv_message(self._socket, hc.XENLIKE_MESSAGE_MAX, hc.XENLIKE_MAX_FDS)
                     head = hc.HypercallReply.unpack(data) if len(data) >= REPLY else None
                     if head is None:
                         raise HypervisorGone("the hypervisor is gone, and its machine with it")
@@ -113,12 +112,6 @@ class Hypercalls:
         if head.ret < 0:
             raise HypercallError(-head.ret, name, HINTS.get(-head.ret, ""))
         return Reply(head.ret, data[REPLY:], received)
-
-    def _receive(self) -> tuple[bytes, list[int]]:
-        data, fds, _, _ = socket.recv_fds(
-            self._socket, hc.XENLIKE_MESSAGE_MAX, hc.XENLIKE_MAX_FDS, socket.MSG_CMSG_CLOEXEC
-        )
-        return data, fds
 
     def _one(self, op: int, cmd: int, argument: S, name: str) -> tuple[S, list[int]]:
         """Makes a call with one structure, and returns it updated."""

@@ -14,14 +14,16 @@ from dataclasses import dataclass
 
 import trio
 
+from xenlike._core.fds import recv_message, send_message
+
 MESSAGE_MAX = 65536
 
 
 @dataclass(slots=True)
 class Resource:
-    """A descriptor from the toolstack, if it needs one, and what it says of it. Whoever takes it closes it."""
+    """A descriptor from the toolstack, or -1, and what it says of it. Whoever takes it closes it."""
 
-    fd: int | None
+    fd: int
     info: dict[str, object]
 
 
@@ -67,16 +69,14 @@ class Resources:
     def put(self, key: str, fd: int | None, info: Mapping[str, object]) -> None:
         """Puts a resource here by hand, with a duplicate of its descriptor: how domain 0 serves itself."""
         _discard(self._held.pop(key, None))
-        self._held[key] = Resource(None if fd is None else os.dup(fd), dict(info))
+        self._held[key] = Resource(-1 if fd is None else os.dup(fd), dict(info))
         self._arrived.set()
         self._arrived = trio.Event()
 
     def _receive_all(self) -> None:
         while self._socket is not None:
             try:
-                message, fds, _, _ = socket.recv_fds(
-                    self._socket, MESSAGE_MAX, 1, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
-                )
+                message, fds = recv_message(self._socket, MESSAGE_MAX, 1, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return
             if not message:
@@ -87,7 +87,7 @@ class Resources:
             key = str(info.pop("key"))
             _discard(self._held.pop(key, None))
             if not info.pop("withdraw", False):
-                self._held[key] = Resource(fds[0] if fds else None, info)
+                self._held[key] = Resource(fds[0] if fds else -1, info)
 
     def close(self) -> None:
         """Closes the channel and what nobody took."""
@@ -100,7 +100,7 @@ class Resources:
 
 
 def _discard(resource: Resource | None) -> None:
-    if resource is not None and resource.fd is not None:
+    if resource is not None and resource.fd >= 0:
         os.close(resource.fd)
 
 
@@ -122,7 +122,7 @@ class ResourceSender:
             OSError: the domain is gone, or has left too many unread.
         """
         message = json.dumps({**info, "key": key}).encode()
-        socket.send_fds(self._socket, [message], [] if fd is None else [fd])
+        send_message(self._socket, message, [] if fd is None else [fd])
 
     def withdraw(self, key: str) -> None:
         """Takes back what the domain has not taken yet; silent when the domain is gone."""

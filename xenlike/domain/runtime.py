@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import os
 import signal
 import socket
@@ -73,6 +74,8 @@ def run_domain(fd: int) -> int:
     if domain.console is not None:
         sys.stdout.flush()
         sys.stdout = sys.stderr = domain.console.text()
+    level = str(config.get("log") or "WARNING").upper()
+    logging.basicConfig(format="%(levelname)s %(message)s", level=level, stream=sys.stderr)
     try:
         reason = _run_entry(domain)
     except (SystemExit, KeyboardInterrupt) as end:

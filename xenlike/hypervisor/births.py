@@ -15,6 +15,8 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from xenlike._core.fds import send_message
+
 REQUEST = struct.Struct("<H62s")
 REPORT = struct.Struct("<Hxxi")
 
@@ -93,7 +95,7 @@ class Zygote:
         descriptors = [child_end.fileno()] + ([birth.stdio_fd] if birth.stdio_fd >= 0 else [])
         with child_end:
             try:
-                socket.send_fds(self.socket, [REQUEST.pack(birth.domid, birth.name[:62])], descriptors)
+                send_message(self.socket, REQUEST.pack(birth.domid, birth.name[:62]), descriptors)
             except (BrokenPipeError, ConnectionResetError):
                 # It just died; its successor is asked again.
                 pass

@@ -7,7 +7,6 @@ small, and a domain that floods it gets one turn like all others.
 
 from __future__ import annotations
 
-import array
 import errno
 import logging
 import os
@@ -16,6 +15,7 @@ import signal
 import socket
 from collections.abc import Callable
 
+from xenlike._core.fds import recv_message, send_message
 from xenlike.abi.hypercall import (
     XENLIKE_CREATE_FORK,
     XENLIKE_CREATE_PRIVILEGED,
@@ -168,7 +168,9 @@ class Loop:
         privileged = domain.domid == 0
         try:
             # Nobody but domain 0 can make this process hold a descriptor.
-            message, fds = _receive(domain.socket, XENLIKE_MAX_FDS if privileged else 0)
+            message, fds = recv_message(
+                domain.socket, XENLIKE_MESSAGE_MAX, XENLIKE_MAX_FDS if privileged else 0, socket.MSG_DONTWAIT
+            )
         except OSError as error:
             if error.errno in (errno.EAGAIN, errno.EINTR):
                 return
@@ -193,7 +195,7 @@ class Loop:
         reply, call = answered
         descriptors = call.send + call.give
         try:
-            _send(domain.socket, reply, descriptors)
+            send_message(domain.socket, reply, descriptors, socket.MSG_DONTWAIT)
         except OSError:
             # It does not read its replies, or is gone: either way it is no domain any more.
             self._hung_up(domain)
@@ -231,20 +233,3 @@ class Loop:
                 os.waitpid(-1, 0)
             except ChildProcessError:
                 return
-
-
-def _receive(sock: socket.socket, max_fds: int) -> tuple[bytes, list[int]]:
-    fds = array.array("i")
-    space = socket.CMSG_SPACE(max_fds * fds.itemsize) if max_fds else 0
-    message, ancillary, _, _ = sock.recvmsg(
-        XENLIKE_MESSAGE_MAX, space, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
-    )
-    for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
-    return message, list(fds)
-
-
-def _send(sock: socket.socket, message: bytes, fds: list[int]) -> None:
-    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-    sock.sendmsg([message], ancillary, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)

@@ -280,6 +280,8 @@ class Plugs:
                 back, front = self._directories(attachment, device)
 
                 async def link(tx: Transaction, back: Directory = back, front: Directory = front) -> None:
+                    # Every node there has permissions of its own, for the backend's old number.
+                    await tx.rm(front.path)
                     await self.make([back, front], tx)
 
                 await self._store.transact(link)

@@ -20,6 +20,8 @@ from xenlike.toolstack.sizes import parse_size
 
 PAGE = 4096
 MAX_WINDOWS = 1024
+# `XENLIKE_LOG=INFO` makes every domain log its state changes on its console, `DEBUG` every request.
+LOG_VARIABLE = "XENLIKE_LOG"
 
 # What a domain runs beside its entry: its frontends, and the backends it was given.
 BUSES = "xenlike.xenbus.service:run_buses"
@@ -74,6 +76,7 @@ class DomainSpec:
                 name: {"frontend": driver.frontend, "backend": driver.backend} for name, driver in self.drivers.items()
             },
             "args": list(self.args),
+            "log": os.environ.get(LOG_VARIABLE, ""),
         }
         if isinstance(self.entry, Exec):
             config["exec"] = list(self.entry.command)

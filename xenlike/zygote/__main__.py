@@ -20,6 +20,7 @@ import struct
 import sys
 
 from xenlike import _core
+from xenlike._core.fds import recv_message
 
 REQUEST = struct.Struct("<H62s")
 REPORT = struct.Struct("<Hxxi")
@@ -44,7 +45,7 @@ def main(fd: int) -> None:
     gc.disable()
     gc.freeze()
     while True:
-        message, fds, _, _ = socket.recv_fds(hypervisor, REQUEST.size, 2)
+        message, fds = recv_message(hypervisor, REQUEST.size, 2)
         if not message:
             return
         domid, name = REQUEST.unpack(message)
