@@ -76,9 +76,10 @@ class Plugged:
 class LoopDomain(FakeDomain):
     """A domain with both buses, until it dies."""
 
-    def __init__(self, machine: Loopback, domid: int, name: str) -> None:
+    def __init__(self, machine: Loopback, domid: int, name: str, *, buses: bool = True) -> None:
         super().__init__(machine.domains, machine.tree, domid, name)
         self.home = f"/local/domain/{domid}"
+        self._buses = buses
         self.frontends = FrontendBus(self, machine.frontend_drivers)
         self.backends = BackendBus(self, machine.backend_drivers)
         self._scope = trio.CancelScope()
@@ -89,8 +90,9 @@ class LoopDomain(FakeDomain):
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
-                    await nursery.start(self._start, self.frontends)
-                    await nursery.start(self._start, self.backends)
+                    if self._buses:
+                        await nursery.start(self._start, self.frontends)
+                        await nursery.start(self._start, self.backends)
                     task_status.started()
         finally:
             self._stopped.set()
@@ -169,10 +171,10 @@ class Loopback:
                 if domain.alive:
                     domain.die()
 
-    async def add_domain(self, name: str) -> LoopDomain:
-        """Makes a domain and starts its buses."""
+    async def add_domain(self, name: str, *, buses: bool = True) -> LoopDomain:
+        """Makes a domain and starts its buses; without them, its devices are left to a mock peer."""
         domid, self._next_domid = self._next_domid, self._next_domid + 1
-        domain = LoopDomain(self, domid, name)
+        domain = LoopDomain(self, domid, name, buses=buses)
         for part in ("device", "backend", "error"):
             self.tree.write(f"{domain.home}/{part}", "")
         await self._nursery.start(domain.run)
