@@ -156,6 +156,7 @@ class Domain:
         """Hangs up and unmaps everything; for domains that live in somebody's process."""
         self.hypercalls.close()
         self.resources.close()
+        self.events.close()
         self.grants.close()
         self.memory.close()
 

@@ -7,6 +7,7 @@ the pipe's other end, and a hang-up there means that the peer is gone.
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable
 
 import trio
@@ -121,6 +122,7 @@ class Events:
 
     def __init__(self, hypercalls: Hypercalls) -> None:
         self._hypercalls = hypercalls
+        self._channels: weakref.WeakSet[EventChannel] = weakref.WeakSet()
 
     def alloc_unbound(self, remote_domid: int) -> EventChannel:
         """Makes a port that the peer may bind to.
@@ -141,12 +143,19 @@ class Events:
     def bind_virq(self, virq: int) -> EventChannel:
         """Binds a virtual interrupt, which can be waited for and not sent."""
         port, rx = self._hypercalls.bind_virq(virq)
-        return EventChannel(self._hypercalls, port, 0, rx, -1)
+        return self.adopt(port, 0, rx, -1)
 
     def adopt(self, port: int, remote_domid: int, rx: int, tx: int) -> EventChannel:
         """Takes a channel that came with the bootstrap."""
-        return EventChannel(self._hypercalls, port, remote_domid, rx, tx)
+        channel = EventChannel(self._hypercalls, port, remote_domid, rx, tx)
+        self._channels.add(channel)
+        return channel
+
+    def close(self) -> None:
+        """The domain ends: lets go of every channel that is still open."""
+        for channel in list(self._channels):
+            channel._close_descriptors()
 
     def _channel(self, remote_domid: int, make: Callable[[], tuple[int, Ends]]) -> EventChannel:
         port, ends = make()
-        return EventChannel(self._hypercalls, port, remote_domid, *ends)
+        return self.adopt(port, remote_domid, *ends)

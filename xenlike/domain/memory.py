@@ -8,6 +8,7 @@ than once, and takes whatever address the kernel gives.
 from __future__ import annotations
 
 import os
+import weakref
 
 from xenlike import _core
 from xenlike.abi.start_info import StartInfo
@@ -30,6 +31,7 @@ class Window:
         self.readonly = readonly
         self._mapping = memory._map(fd, pfn, nr_pages)
         self._closed = False
+        memory._windows.add(self)
 
     @property
     def buffer(self) -> memoryview:
@@ -95,6 +97,7 @@ class Memory:
         self._ram = _core.map_shared(ram_fd, info.nr_pages * PAGE, fixed_addr=ram_base)
         os.close(ram_fd)
         pool_base = info.guest_base + info.pool_base_pfn * PAGE if fixed else 0
+        self._windows: weakref.WeakSet[Window] = weakref.WeakSet()
         self._reservation = _core.reserve(max(info.pool_pages, 1) * PAGE, pool_base)
 
     @property
@@ -134,5 +137,10 @@ class Memory:
         return _core.map_shared(fd, nr_pages * PAGE, fixed_addr=address)
 
     def close(self) -> None:
-        """Gives the address space back; views read zeros afterwards."""
+        """The domain ends: lets go of all shared memory. Views read zeros afterwards.
+
+        The address range stays reserved, which costs nothing: a view may still point there.
+        """
+        for window in list(self._windows):
+            window._mapping.detach()
         self._ram.detach()

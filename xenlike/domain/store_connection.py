@@ -179,11 +179,13 @@ class Connection:
         return watch
 
     def _submit(self, batch: Batch, requests: list[Request], tx_id: int) -> None:
+        for request in requests:
+            checked(request)
         frames = []
         for index, request in enumerate(requests):
             req_id = self._next_id
             self._next_id = (req_id + 1) & 0xFFFFFFFF or 1
-            frames.append(frame(request.kind, req_id, tx_id, checked(request).payload))
+            frames.append(frame(request.kind, req_id, tx_id, request.payload))
             self._pending[req_id] = _Pending(batch, index, request, tx_id)
         self.requests += len(requests)
         self._transport.send(b"".join(frames))
