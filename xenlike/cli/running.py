@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 import trio
 
@@ -18,6 +19,7 @@ from xenlike.toolstack.paths import MachinePaths
 from xenlike.toolstack.spec import Exec
 from xenlike.toolstack.sync import open_machine
 
+_ENDS = (signal.SIGTERM, signal.SIGHUP)
 _READY = b"ready\n"
 
 
@@ -45,7 +47,8 @@ def run_in_foreground(config: MachineConfig, ready_fd: int | None = None) -> boo
             ready_fd = None
 
     try:
-        return trio.run(_run, config, lambda: tell(_READY), ready_fd is not None)
+        with orderly_end():
+            return trio.run(_run, config, lambda: tell(_READY), ready_fd is not None)
     except BaseException as error:
         tell((str(error) or type(error).__name__).encode()[:4000])
         raise
@@ -109,9 +112,20 @@ async def _end_with(wait: Callable[[], Awaitable[object]], scope: trio.CancelSco
     scope.cancel()
 
 
+@contextmanager
+def orderly_end() -> Iterator[None]:
+    """Makes SIGTERM and SIGHUP what Ctrl-C is, outside of trio; inside of it `watch_signals` does."""
+    previous = {number: signal.signal(number, signal.default_int_handler) for number in _ENDS}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
 async def watch_signals(task_status: trio.TaskStatus[None]) -> None:
     """Makes SIGTERM and SIGHUP what Ctrl-C is: an orderly end."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP) as signals:
+    with trio.open_signal_receiver(*_ENDS) as signals:
         task_status.started()
         async for _ in signals:
             raise KeyboardInterrupt

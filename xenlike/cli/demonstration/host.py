@@ -46,6 +46,7 @@ class Outcome:
         stats: requests, notifications and wakes of the guest's two disks.
         read_s: from the guest's start to its last file.
         recovery_s: from the driver domain's death to the guest's reconnection.
+        storage_again: the driver domain's number after that.
     """
 
     domains: list[DomainInfo] = field(default_factory=list)
@@ -55,6 +56,7 @@ class Outcome:
     stats: dict[str, int] = field(default_factory=dict)
     read_s: float = 0.0
     recovery_s: float | None = None
+    storage_again: int = 0
 
 
 class Demo:
@@ -154,6 +156,7 @@ class Demo:
         fresh = await storage.wait_restarted(domid)
         for end in _ends(guest.domid, fresh, disk):
             await timeline.wait(end, XenbusState.Connected, since=killed)
+        self._outcome.storage_again = fresh
         self._outcome.recovery_s = time.monotonic() - killed
         milliseconds = self._outcome.recovery_s * 1000
         self._show.say(f"[green]it is back as d{fresh}, and the guest connected to it[/] after {milliseconds:.0f} ms")

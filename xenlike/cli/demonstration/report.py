@@ -15,9 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from xenlike.cli.demonstration import image
-from xenlike.cli.demonstration.host import Demo, Outcome
+from xenlike.cli.demonstration.host import STORAGE, Demo, Outcome
 from xenlike.cli.demonstration.image import Originals
-from xenlike.cli.running import watch_signals
+from xenlike.cli.running import orderly_end, watch_signals
 from xenlike.toolstack.sizes import format_size
 
 
@@ -127,7 +127,10 @@ class Report:
         for path in self.different[:5]:
             console.print(f"     differs: {path}", markup=False)
         table = Table(box=None, show_header=False, pad_edge=False)
-        domains = ", ".join(f"{info.name} (d{info.domid})" for info in out.domains)
+        again = f", then d{out.storage_again}" if out.storage_again else ""
+        domains = ", ".join(
+            f"{info.name} (d{info.domid}{again if info.name == STORAGE else ''})" for info in out.domains
+        )
         recovery = "-" if out.recovery_s is None else f"{out.recovery_s * 1000:.0f} ms"
         speed = out.read_bytes / out.read_s / 1e6 if out.read_s else 0.0
         written = format_size(out.written[1]) if out.written else "nothing"
@@ -138,7 +141,7 @@ class Report:
             ("bytes", f"{format_size(out.read_bytes)} read ({speed:.0f} MB/s), {written} written"),
             ("per 1,000 requests", f"{sent} notifications sent, {waits} waits for one"),
             ("time", f"{self.total_s:.1f} s, of which reading {out.read_s:.1f} s"),
-            ("recovery", f"{recovery} from the driver domain's death to the guest's new connection"),
+            ("recovery", f"{recovery} from the death of {STORAGE} until the guest was connected again"),
         ):
             table.add_row(f"[dim]{name}[/]", value)
         console.print(table)
@@ -156,21 +159,24 @@ def run_demo(source: Path | None, limit: int, display: Display) -> Report:
         KeyboardInterrupt: likewise.
     """
     image.need("mke2fs", "e2fsck")
+    with orderly_end(), tempfile.TemporaryDirectory(prefix="xenlike-demo-", dir=image.work_folder()) as folder:
+        return _run_in(Path(folder), source, limit, display)
+
+
+def _run_in(folder: Path, source: Path | None, limit: int, display: Display) -> Report:
     start = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="xenlike-demo-", dir=image.work_folder()) as name:
-        folder = Path(name)
-        originals = image.gather(folder / "files", source, limit)
-        images = folder / "disk.img", folder / "empty.img"
-        image.make_ext4(originals, images[0])
-        image.make_empty(images[1], (originals.folder / originals.largest).stat().st_size)
-        size = format_size(images[0].stat().st_size)
-        display.say(f"{len(originals.sums):,} files, {format_size(originals.nr_bytes)}, in an ext4 image of {size}")
-        with display.reading(len(originals.sums)):
-            outcome = trio.run(_run, Demo(originals, images, display))
-        different = [path for path, digest in originals.sums.items() if outcome.sums.get(path) != digest]
-        different += sorted(set(outcome.sums) - set(originals.sums))
-        found = outcome.written is not None and image.holds(images[1], originals.folder / originals.largest)
-        clean = image.is_clean(images[0])
+    originals = image.gather(folder / "files", source, limit)
+    images = folder / "disk.img", folder / "empty.img"
+    image.make_ext4(originals, images[0])
+    image.make_empty(images[1], (originals.folder / originals.largest).stat().st_size)
+    size = format_size(images[0].stat().st_size)
+    display.say(f"{len(originals.sums):,} files, {format_size(originals.nr_bytes)}, in an ext4 image of {size}")
+    with display.reading(len(originals.sums)):
+        outcome = trio.run(_run, Demo(originals, images, display))
+    different = [path for path, digest in originals.sums.items() if outcome.sums.get(path) != digest]
+    different += sorted(set(outcome.sums) - set(originals.sums))
+    found = outcome.written is not None and image.holds(images[1], originals.folder / originals.largest)
+    clean = image.is_clean(images[0])
     return Report(originals, outcome, different, found, clean, time.monotonic() - start)
 
 
