@@ -182,10 +182,9 @@ class Log:
             os.ftruncate(self._fd, _FIRST)
 
     def _release(self, start: int, end: int) -> None:
-        """Gives whole pages between two offsets back to the system, where it can."""
-        start = max(start + mmap.PAGESIZE - 1, _FIRST) // mmap.PAGESIZE * mmap.PAGESIZE
-        end = end // mmap.PAGESIZE * mmap.PAGESIZE
+        """Gives pages between two offsets back to the system, where it can; what is before is dead too."""
         start = start // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
+        end = end // mmap.PAGESIZE * mmap.PAGESIZE
         if end <= start:
             return
         try:

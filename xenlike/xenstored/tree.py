@@ -62,6 +62,10 @@ class View:
 
     The subclasses say where a node is found and where a change goes. `journal` collects the records
     of all changes, in order; None where nobody keeps a log.
+
+    A transaction that has captured a parent, but its child only after somebody else removed or made
+    it, sees a listing that does not fit. It cannot commit any more, so any answer will do; where Xen
+    says EIO, this goes on, and the client learns at the end that it is to try again.
     """
 
     journal: list[bytes] | None
@@ -110,8 +114,9 @@ class View:
         """Adds a node under an existing parent."""
         parent = self._own(parent_of(path))
         name = path[path.rfind(b"/") + 1 :]
-        parent.children[name] = None
-        parent.children_size += len(name) + 1
+        if name not in parent.children:
+            parent.children[name] = None
+            parent.children_size += len(name) + 1
         self._insert(path, value, perms)
         if self.journal is not None:
             self.journal.append(records.put(path, value, perms))
@@ -123,14 +128,16 @@ class View:
             what was removed, children before their parents.
         """
         parent_path = parent_of(path)
-        self.read(parent_path)
+        has_parent = self.read(parent_path) is not None
         removed = list(self._walk(path))
         for gone, node in removed:
             self._discard(gone, node)
-        parent = self._own(parent_path)
-        name = path[path.rfind(b"/") + 1 :]
-        del parent.children[name]
-        parent.children_size -= len(name) + 1
+        if has_parent:
+            parent = self._own(parent_path)
+            name = path[path.rfind(b"/") + 1 :]
+            if name in parent.children:
+                del parent.children[name]
+                parent.children_size -= len(name) + 1
         if self.journal is not None:
             self.journal.append(records.remove(path))
         return removed
