@@ -232,14 +232,15 @@ class Machine:
             raise NoSuchDomain(f"machine {self.name!r} has no domain {who!r}; it has {', '.join(self._guests) or 'none'}")
         return guest
 
-    async def attach(self, domain: str, device: Disk | Device) -> None:
-        """Plugs a device into a running domain.
+    async def attach(self, domain: str, device: Disk | Device, *, timeout_s: float = 10.0) -> None:
+        """Plugs a device into a running domain, and waits until both ends are connected.
 
         Raises:
+            MachineError: the guest did not connect in time; the device was taken away again.
             ConfigError: it is described wrongly, or the domain has one of that name.
             NoSuchDomain: there is no such domain, or no such backend.
         """
-        await self._plugs.attach(self.find(domain), device)
+        await self._plugs.attach(self.find(domain), device, timeout_s)
 
     async def attach_disk(self, domain: str, disk: Disk) -> None:
         """Plugs a disk into a running domain; see `attach`."""

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from xenlike.abi.xenbus import XenbusState
-from xenlike.errors import ConfigError, NoSuchDevice, NoSuchDomain, XenstoreError
+from xenlike.errors import ConfigError, MachineError, NoSuchDevice, NoSuchDomain, XenstoreError
 from xenlike.io.vdev import parse_vdev
 from xenlike.toolstack.devices import Device, Disk, OpenImage, open_image
 from xenlike.toolstack.nodes import Attachment, Directory, backend_directory, frontend_directory, home
@@ -162,8 +162,8 @@ class Plugs:
                 return guest.running
         raise NoSuchDomain(f"d{domid} is not running")
 
-    async def attach(self, guest: Guest, device: Disk | Device) -> None:
-        """Plugs a device into a running domain."""
+    async def attach(self, guest: Guest, device: Disk | Device, timeout_s: float) -> None:
+        """Plugs a device into a running domain, and waits until both ends are connected."""
         if not guest.is_running:
             raise NoSuchDomain(f"domain {guest.name!r} is not running")
         if any(other.type == device.type and other.id == device.id for other in guest.spec.devices):
@@ -175,11 +175,33 @@ class Plugs:
             attachment = self._attachment(guest, device)
             self._send_image(attachment, device, images)
             await self._store.transact(lambda tx: self.make(self._directories(attachment, device), tx))
+            try:
+                await self._wait_connected(guest, attachment, timeout_s)
+            except BaseException:
+                with trio.CancelScope(shield=True):
+                    await self._close(attachment, CLOSING_PATIENCE_S)
+                    await self._remove(attachment.frontend, attachment.backend)
+                raise
         except BaseException:
             guest.spec.devices.remove(device)
             raise
         finally:
             close_images(images)
+
+    async def _wait_connected(self, guest: Guest, attachment: Attachment, timeout_s: float) -> None:
+        state = f"{attachment.frontend}/state"
+        seen: str | None = None
+        with trio.move_on_after(timeout_s):
+            async with self._store.watch(state) as changes:
+                async for _ in changes:
+                    seen = await self._store.get(state)
+                    if seen == str(int(XenbusState.Connected)):
+                        return
+        word = XenbusState(int(seen)).name if seen is not None and seen.isdecimal() and int(seen) <= 8 else "gone"
+        raise MachineError(
+            f"{guest.name!r} did not connect to its new device within {timeout_s} s: its frontend is {word}; "
+            "the device was taken away again"
+        )
 
     # -- unplugging --------------------------------------------------------------------------------
 
