@@ -16,9 +16,7 @@ def send_message(sock: socket.socket, data: bytes, fds: Sequence[int] = (), flag
     sock.sendmsg([data], ancillary, flags | socket.MSG_NOSIGNAL)
 
 
-def recv_message(
-    sock: socket.socket, max_bytes: int, max_fds: int = 0, flags: int = 0
-) -> tuple[bytes, list[int]]:
+def recv_message(sock: socket.socket, max_bytes: int, max_fds: int = 0, flags: int = 0) -> tuple[bytes, list[int]]:
     """Receives one message.
 
     Args:

@@ -68,9 +68,10 @@ uint32_t xl_spin_plan(struct xl_spinner *spinner, uint32_t limit_ns)
 		return 0;
 	}
 	length = xl_spin_length(spinner, limit_ns);
+	spinner->trial = !length;
 	if (length)
 		return length;
-	/* a trial: the past is forgotten, but not that it was bad */
+	/* the past is forgotten, but not that it was bad */
 	spinner->reach_ns = FIRST_NS / 2;
 	return FIRST_NS < limit_ns ? FIRST_NS : limit_ns;
 }
@@ -97,7 +98,7 @@ void xl_spin_learn(struct xl_spinner *spinner, uint32_t length, int hit, uint32_
 	spinner->hit_rate -= spinner->hit_rate >> RATE_SHIFT;
 	if (spinner->reach_ns < MOST_NS)
 		spinner->reach_ns += spinner->reach_ns / 2 + 1;
-	if (!xl_spin_length(spinner, MOST_NS)) {
+	if (spinner->trial || !xl_spin_length(spinner, MOST_NS)) {
 		spinner->skip = spinner->pause;
 		spinner->pause = spinner->pause * 2 < MOST_PAUSE ? spinner->pause * 2 : MOST_PAUSE;
 	}

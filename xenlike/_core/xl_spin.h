@@ -12,6 +12,7 @@ struct xl_spinner {
 	uint32_t reach_ns;  /* how long a successful spin takes, rather more than less */
 	uint32_t skip;      /* spins still to be left out */
 	uint32_t pause;     /* how many to leave out next time */
+	uint32_t trial;     /* the spin that was planned last is one that tries again */
 
 	uint64_t ready;     /* work was there at the first look */
 	uint64_t hits;      /* work came while spinning */

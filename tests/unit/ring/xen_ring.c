@@ -29,10 +29,6 @@
 		return RING_SIZE(&e->front);                                                                  \
 	}                                                                                                     \
 	/* as Linux's xen_blkif_map() */                                                                      \
-	void name##_attach_front(struct name##_ends *e, name##_sring_t *s, unsigned size)                     \
-	{                                                                                                     \
-		FRONT_RING_ATTACH(&e->front, s, s->req_prod, size);                                           \
-	}                                                                                                     \
 	void name##_attach_back(struct name##_ends *e, name##_sring_t *s, unsigned size)                      \
 	{                                                                                                     \
 		BACK_RING_ATTACH(&e->back, s, s->rsp_prod, size);                                             \
