@@ -1,8 +1,8 @@
 """A domain, seen from inside: its identity, memory, grants, event channels, store and devices.
 
-    Domain(socket)         bootstrap: start-info and descriptors, mappings in place
-    async with .running()  the store is connected; services (the device buses) run
-    await .disk("xvda")    a device, once it is connected
+Domain(socket)         bootstrap: start-info and descriptors, mappings in place
+async with .running()  the store is connected; services (the device buses) run
+await .disk("xvda")    a device, once it is connected
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Protocol, TypeVar, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Protocol, TypeVar, TypeVarTuple, cast
 
 import trio
 
 from xenlike.abi.start_info import XENLIKE_START_CONSOLE, XENLIKE_START_STORE
 from xenlike.domain.console import Console
 from xenlike.domain.events import EventChannel, Events
-from xenlike.domain.groups import ungrouped
 from xenlike.domain.grants import GrantTable
+from xenlike.domain.groups import ungrouped
 from xenlike.domain.hypercalls import Hypercalls
 from xenlike.domain.memory import Memory
 from xenlike.domain.reference import resolve
@@ -179,14 +179,9 @@ class Domain:
 
     async def disk(self, name: str = "xvda") -> BlockFront:
         """Waits for a disk; see `device`."""
-        from xenlike.frontends.block import BlockFront
+        return cast("BlockFront", await self.device("vbd", name))
 
-        frontend = await self.device("vbd", name)
-        if not isinstance(frontend, BlockFront):
-            raise MachineError(f"{name} is driven by {type(frontend).__name__}, not by the block frontend")
-        return frontend
-
-    def run(self, function: Callable[[Unpack[Ts]], Awaitable[T]], *args: Unpack[Ts]) -> T:
+    def run(self, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
         """Calls an async function from a synchronous entry, such as `domain.run(disk.read, 0, 512)`."""
         return trio.from_thread.run(function, *args)
 
@@ -207,5 +202,3 @@ class Domain:
 
 def _strings(value: object) -> list[str]:
     return [str(item) for item in value] if isinstance(value, list) else []
-
-

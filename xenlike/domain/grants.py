@@ -134,9 +134,7 @@ class GrantTable:
             raise (GrantDenied if status in DENIED else GrantError)(errno.EACCES, text, status)
         return mapping
 
-    def map_each(
-        self, domid: int, grefs: Sequence[int], *, readonly: bool = False
-    ) -> tuple[Mapping, dict[int, int]]:
+    def map_each(self, domid: int, grefs: Sequence[int], *, readonly: bool = False) -> tuple[Mapping, dict[int, int]]:
         """Maps what can be mapped.
 
         Returns:

@@ -20,14 +20,10 @@ def innermost(error: BaseException) -> BaseException:
     if not isinstance(error, BaseExceptionGroup):
         return error
     gone = error.subgroup(HypervisorGone)
-    if gone is not None:
-        error = gone
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        return error
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
+    found: BaseException = error if gone is None else gone
+    while isinstance(found, BaseExceptionGroup) and (gone is not None or len(found.exceptions) == 1):
+        found = found.exceptions[0]
+    return found
 
 
 @contextmanager

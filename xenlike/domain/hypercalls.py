@@ -75,9 +75,7 @@ class Hypercalls:
         """Readable only when the hypervisor is gone, since nothing comes unasked."""
         return self._socket
 
-    def call(
-        self, op: int, cmd: int, payload: bytes, count: int, name: str, fds: Sequence[int] = ()
-    ) -> Reply:
+    def call(self, op: int, cmd: int, payload: bytes, count: int, name: str, fds: Sequence[int] = ()) -> Reply:
         """Makes one call.
 
         Args:
@@ -143,18 +141,14 @@ class Hypercalls:
         """Makes grantable memory for one peer; returns its first pfn and its descriptor."""
         flags = hc.XENLIKE_WINDOW_READONLY if readonly else 0
         argument = hc.AllocWindow(peer, flags, nr_pages)
-        argument, fds = self._one(
-            hc.HYPERVISOR_xenlike_op, hc.XENLIKE_ALLOC_WINDOW, argument, "XENLIKE_ALLOC_WINDOW"
-        )
+        argument, fds = self._one(hc.HYPERVISOR_xenlike_op, hc.XENLIKE_ALLOC_WINDOW, argument, "XENLIKE_ALLOC_WINDOW")
         return argument.pfn, fds[0]
 
     def replace_window(self, pfn: int, peer: int, readonly: bool) -> int:
         """Puts fresh memory for another peer at the same frames; returns its descriptor."""
         flags = hc.XENLIKE_WINDOW_READONLY if readonly else 0
         argument = hc.ReplaceWindow(peer=peer, flags=flags, pfn=pfn)
-        _, fds = self._one(
-            hc.HYPERVISOR_xenlike_op, hc.XENLIKE_REPLACE_WINDOW, argument, "XENLIKE_REPLACE_WINDOW"
-        )
+        _, fds = self._one(hc.HYPERVISOR_xenlike_op, hc.XENLIKE_REPLACE_WINDOW, argument, "XENLIKE_REPLACE_WINDOW")
         return fds[0]
 
     def free_window(self, pfn: int) -> None:

@@ -25,8 +25,8 @@ from collections.abc import Callable, Mapping
 import trio
 
 from xenlike import _core
-from xenlike.abi.sched import SHUTDOWN_crash, SHUTDOWN_poweroff, SHUTDOWN_reboot, SHUTDOWN_suspend
 from xenlike.abi.hypercall import HYPERVISOR_xen_version
+from xenlike.abi.sched import SHUTDOWN_crash, SHUTDOWN_poweroff, SHUTDOWN_reboot, SHUTDOWN_suspend
 from xenlike.abi.xen import XENVER_version
 from xenlike.domain.domain import Domain
 from xenlike.domain.hypercalls import Hypercalls

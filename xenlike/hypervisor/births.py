@@ -75,6 +75,7 @@ class Zygote:
 
     @property
     def pid(self) -> int:
+        """Its process; 0 when there is none."""
         return self._process.pid if self._process is not None else 0
 
     def stop(self) -> None:

@@ -80,6 +80,7 @@ class Domain:
 
     @property
     def alive(self) -> bool:
+        """Whether it may make and receive grants and channels."""
         return self.state in (XENLIKE_DOMAIN_BUILDING, XENLIKE_DOMAIN_RUNNING)
 
     def kill(self) -> None:

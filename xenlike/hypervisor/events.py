@@ -39,6 +39,7 @@ class Ends(NamedTuple):
     tx: int
 
     def close(self) -> None:
+        """Closes both."""
         os.close(self.rx)
         os.close(self.tx)
 
@@ -61,6 +62,7 @@ class Port:
     virq_tx: int = -1
 
     def close_descriptors(self) -> None:
+        """Closes what the hypervisor holds for this port."""
         for ends in (self.far, self.near):
             if ends is not None:
                 ends.close()
@@ -118,7 +120,7 @@ def notify(tx: int) -> None:
 class PortTable:
     """The ports of one domain. Port 0 is never given out, as in Xen."""
 
-    limit: int = 1024
+    limit: int = 4096
     ports: dict[int, Port] = field(default_factory=dict)
     _next: int = 1
 
@@ -148,4 +150,5 @@ class PortTable:
 
     @property
     def descriptors(self) -> int:
+        """How many descriptors the hypervisor holds for these ports."""
         return sum(port.descriptors for port in self.ports.values())

@@ -81,15 +81,18 @@ class Window:
         self.sealed = True
 
     def read(self, offset: int, length: int) -> bytes:
+        """Reads bytes of the window."""
         return os.pread(self.fd, length, offset)
 
     def write(self, offset: int, data: bytes) -> None:
+        """Writes bytes of the window, also of a sealed one."""
         if self.own_mapping is not None:
             self.own_mapping[offset : offset + len(data)] = data
         else:
             os.pwrite(self.fd, data, offset)
 
     def close(self) -> None:
+        """Lets go of the memory; who has it mapped keeps it."""
         if self.own_mapping is not None:
             self.own_mapping.close()
             self.own_mapping = None

@@ -23,12 +23,12 @@ from xenlike.abi.grant_table import (
     GNTST_general_error,
     GNTST_okay,
     GNTST_permission_denied,
-    GTF_reading,
-    GTF_writing,
     GnttabCopy,
     GnttabCopyPtr,
     GnttabMapGrantRef,
     GnttabUnmapGrantRef,
+    GTF_reading,
+    GTF_writing,
 )
 from xenlike.abi.xen import DOMID_SELF
 from xenlike.hypervisor.domain import NR_REFS, Domain, GrantMapping, Pins
@@ -124,9 +124,7 @@ class Grants:
         window.mapped += 1
         handle = caller.next_handle
         caller.next_handle += 1
-        caller.mappings[handle] = GrantMapping(
-            granter.domid, operation.ref, readonly, granter.pool, window.pfn
-        )
+        caller.mappings[handle] = GrantMapping(granter.domid, operation.ref, readonly, granter.pool, window.pfn)
         operation.handle = handle
         operation.dev_bus_addr = window.identity << 32 | offset
         operation.status = GNTST_okay
@@ -192,9 +190,7 @@ class Grants:
         data = self._page(caller, source, None, length, bool(operation.flags & GNTCOPY_source_gref))
         self._page(caller, dest, data, length, bool(operation.flags & GNTCOPY_dest_gref))
 
-    def _page(
-        self, caller: Domain, where: GnttabCopyPtr, data: bytes | None, length: int, by_ref: bool
-    ) -> bytes:
+    def _page(self, caller: Domain, where: GnttabCopyPtr, data: bytes | None, length: int, by_ref: bool) -> bytes:
         """Reads from a page, or writes `data` to it; pins it meanwhile if it is named by reference."""
         readonly = data is None
         if by_ref:

@@ -43,6 +43,9 @@ from xenlike.hypervisor.grants import Grants
 # Start-info lies in the first frame, so a domain has at least one.
 MIN_PAGES = 1
 MAX_PAGES = 1 << 22
+# What a domain may make the hypervisor hold for channels that nobody has bound; bound ones cost nothing.
+DESCRIPTORS_PER_CHANNEL = 4
+MAX_UNBOUND_DESCRIPTORS = 512
 
 
 class Hypervisor:
@@ -131,9 +134,7 @@ class Hypervisor:
         )
         self.domains[domid] = domain
         try:
-            domain.store_pfn, domain.store_port = self._reserve(
-                domain, gt.GNTTAB_RESERVED_XENSTORE, args.store_domid
-            )
+            domain.store_pfn, domain.store_port = self._reserve(domain, gt.GNTTAB_RESERVED_XENSTORE, args.store_domid)
             domain.console_pfn, domain.console_port = self._reserve(
                 domain, gt.GNTTAB_RESERVED_CONSOLE, args.console_domid
             )
@@ -197,6 +198,8 @@ class Hypervisor:
 
     def alloc_unbound(self, domain: Domain, remote: int) -> Port:
         """Makes a port that `remote` may bind to; `near` has the owner's descriptors."""
+        if domain.ports.descriptors + DESCRIPTORS_PER_CHANNEL > MAX_UNBOUND_DESCRIPTORS:
+            raise Refused(errno.ENOSPC)
         port = domain.ports.allocate(PortState.UNBOUND)
         port.remote_domid = remote
         try:

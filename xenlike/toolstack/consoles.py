@@ -37,6 +37,7 @@ class LinePrinter:
         sys.stdout.flush()
 
     def __call__(self, name: str, data: bytes) -> None:
+        """Prints the lines that are whole; at the end (no data) also what is left."""
         *lines, rest = (self._partial.get(name, b"") + data).split(b"\n")
         if not data and rest:
             lines, rest = [*lines, rest], b""

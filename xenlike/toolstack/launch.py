@@ -1,10 +1,10 @@
 """Starting a machine's trusted processes: its lock, the hypervisor, the reaper.
 
-    caller            hypervisor         zygote        reaper
-    lock the name
-    start         ->  own session    ->  start
-    start         ------------------------------>      wait for the hypervisor's end
-    let go of lock and reaper pipe: only the hypervisor holds them now
+caller            hypervisor         zygote        reaper
+lock the name
+start         ->  own session    ->  start
+start         ------------------------------>      wait for the hypervisor's end
+let go of lock and reaper pipe: only the hypervisor holds them now
 """
 
 from __future__ import annotations

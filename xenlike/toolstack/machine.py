@@ -23,7 +23,7 @@ import trio
 
 from xenlike.abi import hypercall as hc
 from xenlike.abi.driver import Driver
-from xenlike.abi.xen import DOMID_INVALID, VIRQ_DOM_EXC
+from xenlike.abi.xen import VIRQ_DOM_EXC
 from xenlike.domain.domain import Domain
 from xenlike.domain.groups import ungrouped
 from xenlike.domain.resources import ResourceSender
@@ -229,7 +229,9 @@ class Machine:
         """
         guest = self._guests.get(who)
         if guest is None:
-            raise NoSuchDomain(f"machine {self.name!r} has no domain {who!r}; it has {', '.join(self._guests) or 'none'}")
+            raise NoSuchDomain(
+                f"machine {self.name!r} has no domain {who!r}; it has {', '.join(self._guests) or 'none'}"
+            )
         return guest
 
     async def attach(self, domain: str, device: Disk | Device, *, timeout_s: float = 10.0) -> None:
@@ -384,5 +386,3 @@ async def run_machine(name: str, runtime_dir: Path | str | None, console: Sink |
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(launched.wait)
         paths.remove()
-
-

@@ -51,7 +51,9 @@ def domain_nodes(domid: int, name: str, memory_kib: int, console_port: int, stor
         Directory(f"{base}/control", readable, {"platform-feature-multiprocessor-suspend": "1"}),
         Directory(f"{base}/control/shutdown", owned),
     ]
-    return directories + [Directory(f"{base}/{part}", owned) for part in ("data", "error", "drivers", "feature", "attr")]
+    return directories + [
+        Directory(f"{base}/{part}", owned) for part in ("data", "error", "drivers", "feature", "attr")
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,9 @@ class Plugs:
         known = set(driver_types()) | set(spec.drivers)
         for type in spec.backends:
             if type not in known:
-                raise ConfigError(f"{spec.name!r} is to serve {type!r}, and no such driver is installed; {_list(known)}")
+                raise ConfigError(
+                    f"{spec.name!r} is to serve {type!r}, and no such driver is installed; {_list(known)}"
+                )
         for device in spec.devices:
             self.check_device(spec, device)
 
@@ -70,7 +72,9 @@ class Plugs:
         """The same for one device."""
         known = set(driver_types()) | set(spec.drivers)
         if device.type not in known:
-            raise ConfigError(f"{spec.name!r} has a device of type {device.type!r}, and no such driver is installed; {_list(known)}")
+            raise ConfigError(
+                f"{spec.name!r} has a device of type {device.type!r}, and no such driver is installed; {_list(known)}"
+            )
         self._backend_domid(device)
 
     def _backend_domid(self, device: Disk | Device) -> int:
@@ -81,7 +85,8 @@ class Plugs:
             if guest.is_running and device.backend in (guest.name, str(guest.domid)):
                 if device.type not in guest.spec.backends:
                     raise ConfigError(
-                        f"domain {guest.name!r} does not serve {device.type!r}: start it with backends=[{device.type!r}]"
+                        f"domain {guest.name!r} does not serve {device.type!r}: start it with "
+                        f"backends=[{device.type!r}]"
                     )
                 return guest.domid
         raise ConfigError(f"{device.name} has backend {device.backend!r}, and no domain of that name is running")

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar, TypeVarTuple, Unpack
+from typing import Self, TypeVar, TypeVarTuple
 
 import trio
 
@@ -112,7 +112,7 @@ class SyncMachine:
             self._ready.set()
             await self._stop.wait()
 
-    def __enter__(self) -> SyncMachine:
+    def __enter__(self) -> Self:
         self._thread.start()
         self._ready.wait()
         if self._machine is None:
@@ -132,7 +132,7 @@ class SyncMachine:
         if self._failure is not None and error is None:
             raise self._failure
 
-    def call(self, function: Callable[[Unpack[Ts]], Awaitable[T]], *args: Unpack[Ts]) -> T:
+    def call(self, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
         """Calls an async function in the machine's event loop and waits for its result.
 
         Raises:
