@@ -7,7 +7,7 @@ or, for a driver that counts microseconds,
 
     while True:
         await queue.wait()
-        while len(entries := queue.pop_raw()):    # a view of packed requests, valid until the next call
+        while entries := queue.pop_raw():         # a view of packed requests, valid until the next call
             queue.respond_raw(responses, count)   # pushed, not yet kicked: `wait` kicks
 
 1. Whatever the frontend writes is copied out of the ring once; drivers check and use the copy.
