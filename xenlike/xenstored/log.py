@@ -183,7 +183,7 @@ class Log:
 
     def _release(self, start: int, end: int) -> None:
         """Gives pages between two offsets back to the system, where it can; what is before is dead too."""
-        start = start // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
+        start = start // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY or mmap.ALLOCATIONGRANULARITY
         end = end // mmap.PAGESIZE * mmap.PAGESIZE
         if end <= start:
             return
