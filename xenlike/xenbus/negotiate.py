@@ -70,10 +70,12 @@ def parse_node(node: Node, text: str | None, domid: int | None = None) -> NodeVa
         if node.default is None:
             raise ProtocolError(f"{node.name} is missing", domid)
         return node.default
+    if node.type is not str and len(text) > 32:
+        raise ProtocolError(f"{node.name} = {text[:32]!r}... is not a decimal number", domid)
     try:
         value: NodeValue = node.parse(text)
     except ValueError as reason:
-        raise ProtocolError(str(reason)[:200], domid) from None
+        raise ProtocolError(str(reason), domid) from None
     return value
 
 
