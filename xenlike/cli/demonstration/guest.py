@@ -53,6 +53,7 @@ async def main(domain: Domain, path_to_copy: str) -> None:
     await _copy(files, copied, target)
     counter.look()
     print(f"stats {json.dumps(counter.totals())}", flush=True)
+    await trio.sleep_forever()  # until it is asked to shut down
 
 
 async def _read_files(files: Ext4, channel: trio.MemoryReceiveChannel[tuple[str, Inode]], counter: _Counter) -> None:

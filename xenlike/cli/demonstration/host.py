@@ -74,6 +74,7 @@ class Demo:
         self._show = show
         self._outcome = Outcome()
         self._half = trio.Event()
+        self._done = trio.Event()
         self._pending = b""
         self._start = time.monotonic()
 
@@ -95,10 +96,10 @@ class Demo:
             entry, largest = "xenlike.cli.demonstration.guest:main", self._originals.largest
             guest = await machine.spawn(GUEST, entry, devices=disks, args=[largest])
             nursery.start_soon(self._show_handshake, timeline, _ends(guest.domid, storage.domid, disks[0]))
-            nursery.start_soon(self._kill_half_way, machine, timeline, guest, storage, disks[0])
+            nursery.start_soon(self._lead, machine, timeline, guest, storage, disks[0])
             exit = await guest.wait()
             nursery.cancel_scope.cancel()
-        if not exit.ok:
+        if not exit.ok or not self._done.is_set():
             raise MachineError(f"the demo's guest ended with {exit}")
         return self._outcome
 
@@ -128,6 +129,7 @@ class Demo:
                 out.written = digest, int(size)
             case ["stats", *words]:
                 out.stats = json.loads(" ".join(words))
+                self._done.set()
             case _:
                 return False
         return True
@@ -142,10 +144,14 @@ class Demo:
         for title, end in zip(("frontend", "backend "), ends, strict=True):
             self._show.say(f"{title} {' -> '.join(lines[end])} ms  [dim]{end}[/]")
 
-    async def _kill_half_way(
-        self, machine: Machine, timeline: Timeline, guest: Guest, storage: Guest, disk: Disk
-    ) -> None:
+    async def _lead(self, machine: Machine, timeline: Timeline, guest: Guest, storage: Guest, disk: Disk) -> None:
+        """Kills the driver domain half-way, and ends the guest when it has done its job."""
         await self._half.wait()
+        await self._kill(machine, timeline, guest, storage, disk)
+        await self._done.wait()
+        await guest.shutdown(timeout_s=10)
+
+    async def _kill(self, machine: Machine, timeline: Timeline, guest: Guest, storage: Guest, disk: Disk) -> None:
         self._outcome.domains = await machine.list()
         victim, domid = storage.pid, storage.domid
         if victim is None:
