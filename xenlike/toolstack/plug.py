@@ -25,7 +25,7 @@ from xenlike.errors import ConfigError, MachineError, NoSuchDevice, NoSuchDomain
 from xenlike.io.vdev import parse_vdev
 from xenlike.toolstack.devices import Device, Disk, OpenImage, open_image
 from xenlike.toolstack.nodes import Attachment, Directory, backend_directory, frontend_directory, home
-from xenlike.toolstack.spec import DomainSpec
+from xenlike.toolstack.spec import DomainSpec, Exec
 from xenlike.xenbus.registry import driver_types
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ class Plugs:
             return 0
         for guest in self._machine.domains.values():
             if guest.is_running and device.backend in (guest.name, str(guest.domid)):
-                if device.type not in guest.spec.backends:
+                # What a program serves is its own affair.
+                if device.type not in guest.spec.backends and not isinstance(guest.spec.entry, Exec):
                     raise ConfigError(
                         f"domain {guest.name!r} does not serve {device.type!r}: start it with "
                         f"backends=[{device.type!r}]"

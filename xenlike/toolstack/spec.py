@@ -16,7 +16,7 @@ from xenlike.errors import ConfigError
 from xenlike.toolstack.config import Action
 from xenlike.toolstack.devices import Device, Disk
 from xenlike.toolstack.paths import check_name
-from xenlike.toolstack.sizes import parse_size
+from xenlike.toolstack.sizes import parse_memory
 
 PAGE = 4096
 MAX_WINDOWS = 1024
@@ -111,9 +111,7 @@ def make_spec(
         ConfigError: a word is wrong; the message says which and why.
     """
     check_name(name, "domain")
-    size = memory if isinstance(memory, int) else parse_size(memory)
-    if size < PAGE or size % PAGE:
-        raise ConfigError(f"memory={memory!r} of {name!r} is not a whole number of {PAGE}-byte pages")
+    size = parse_memory(memory)
     if size > _available():
         raise ConfigError(
             f"{name!r} asks for {size >> 20} MiB of memory, and the host has {_available() >> 20} MiB available"
