@@ -7,6 +7,7 @@ await .disk("xvda")    a device, once it is connected
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -25,7 +26,7 @@ from xenlike.domain.memory import Memory
 from xenlike.domain.reference import resolve
 from xenlike.domain.resources import Resources
 from xenlike.domain.store import Store
-from xenlike.errors import ConfigError, MachineError
+from xenlike.errors import ConfigError, HypercallError, MachineError
 
 if TYPE_CHECKING:
     from xenlike.frontends.block import BlockFront
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+
+RENEW_DELAY_MAX_S = 0.05
 
 
 class Devices(Protocol):
@@ -148,9 +151,17 @@ class Domain:
 
     async def _reconnect(self) -> EventChannel:
         """xenstored died: gets a fresh channel on the same port, for its successor to bind."""
-        await trio.lowlevel.checkpoint()
-        self._store_channel.renew()
-        return self._store_channel
+        delay_s = 0.001
+        while True:
+            await trio.sleep(delay_s)
+            try:
+                self._store_channel.renew()
+                return self._store_channel
+            except HypercallError as error:
+                # The kernel told us of the death before it told the hypervisor.
+                if error.errno != errno.EBUSY:
+                    raise
+            delay_s = min(delay_s * 2, RENEW_DELAY_MAX_S)
 
     def close(self) -> None:
         """Hangs up and unmaps everything; for domains that live in somebody's process."""

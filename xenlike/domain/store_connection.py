@@ -218,17 +218,16 @@ class Connection:
                 if watch is not None:
                     watch.put(path.decode("ascii", "replace"))
                 continue
-            pending = self._pending.pop(req_id, None)
-            if pending is None:
-                raise ProtocolError(f"xenstored answered request {req_id}, which is not in flight")
+            pending = self._pending.get(req_id)
+            if pending is None or kind not in (pending.request.kind, xs.XS_ERROR):
+                raise ProtocolError(f"xenstored answered request {req_id} with type {kind}, which nobody asked for")
+            del self._pending[req_id]
             request, batch = pending.request, pending.batch
             if kind == xs.XS_ERROR:
                 name = payload.rstrip(b"\0").decode("ascii", "replace")
                 self._finish(pending, XenstoreError.named(name, request.what))
                 if batch.abandoned and request.kind == xs.XS_WATCH:
                     logger.warning("store: watch of %s could not be registered: %s", request.what, name)
-            elif kind != request.kind:
-                raise ProtocolError(f"xenstored answered request {req_id} with type {kind}")
             else:
                 self._finish(pending, payload)
                 if kind == xs.XS_TRANSACTION_START and batch.abandoned:

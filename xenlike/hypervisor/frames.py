@@ -25,12 +25,14 @@ SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 F_SEAL_FUTURE_WRITE = 0x0010
 
 
-def make_memory(name: str, size: int) -> int:
+def make_memory(name: str, size: int, *, final: bool = True) -> int:
     """Creates zeroed shared memory of a fixed size.
 
     Args:
         name: shown in `/proc/PID/maps`.
         size: bytes, a multiple of the page size.
+        final: no seal can be added later, by its holder either: one that forbids writing would be a way
+            to make the hypervisor's own writes fail.
 
     Returns:
         A memfd whose size can never change and which can never be executed.
@@ -44,7 +46,7 @@ def make_memory(name: str, size: int) -> int:
         raise Refused(error.errno or errno.EMFILE) from error
     try:
         os.ftruncate(fd, size)
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS | (fcntl.F_SEAL_SEAL if final else 0))
     except OSError as error:
         os.close(fd)
         raise Refused(error.errno or errno.ENOMEM) from error
@@ -74,10 +76,12 @@ class Window:
         """Forbids new writable mappings; the granter has said that it mapped the window."""
         if self.sealed:
             return
-        if self.readonly:
-            self.own_mapping = mmap.mmap(self.fd, self.nr_pages * PAGE)
-            fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, F_SEAL_FUTURE_WRITE)
-        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL)
+        self.own_mapping = mmap.mmap(self.fd, self.nr_pages * PAGE)
+        try:
+            fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, F_SEAL_FUTURE_WRITE | fcntl.F_SEAL_SEAL)
+        except OSError as error:
+            # Its owner sealed it first, in some way of its own: that window serves nobody.
+            raise Refused(error.errno or errno.EPERM) from error
         self.sealed = True
 
     def read(self, offset: int, length: int) -> bytes:
@@ -159,10 +163,8 @@ class Pool:
         return self._insert(self._gap(nr_pages), nr_pages, peer, readonly)
 
     def _insert(self, pfn: int, nr_pages: int, peer: int, readonly: bool) -> Window:
-        fd = make_memory(f"xenlike-d{self.owner}-pool", nr_pages * PAGE)
-        window = Window(next(Pool._identities), self.owner, pfn, nr_pages, peer, readonly, fd)
-        if not readonly:
-            window.seal()
+        fd = make_memory(f"xenlike-d{self.owner}-pool", nr_pages * PAGE, final=not readonly)
+        window = Window(next(Pool._identities), self.owner, pfn, nr_pages, peer, readonly, fd, sealed=not readonly)
         if pfn not in self.windows:
             insort(self._starts, pfn)
         self.windows[pfn] = window

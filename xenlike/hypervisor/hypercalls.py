@@ -123,6 +123,9 @@ class Hypercalls:
             return handler(self, call)
         except Refused as refused:
             return -refused.errno
+        except OSError as error:
+            # The host refused; whatever the caller did to bring that about is its own loss.
+            return -(error.errno or errno.EIO)
         except ValueError:
             # A number that does not fit its field: the caller's arguments made it.
             return -errno.EINVAL

@@ -10,12 +10,14 @@ import json
 import os
 import socket
 import sys
+import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 from xenlike.abi import hypercall as hc
 from xenlike.abi.xen import DOMID_INVALID
 from xenlike.domain.resources import ResourceSender
-from xenlike.errors import ConfigError
+from xenlike.errors import ConfigError, MachineError
 
 if TYPE_CHECKING:
     from xenlike.toolstack.machine import Machine
@@ -25,6 +27,9 @@ STORE_NAME = b"xenstored"
 ENTRY = "xenlike.xenstored.main:serve"
 NR_PAGES = 4096
 BACKLOG = 128
+# A store that cannot start would be started for ever.
+MAX_DEATHS = 10
+DEATHS_SPAN_S = 3.0
 
 
 class StoreServer:
@@ -41,7 +46,7 @@ class StoreServer:
             self._socket.listen(BACKLOG)
         except OSError as error:
             raise ConfigError(f"cannot make the store's socket {path}: {error.strerror}") from error
-        self.restarts = 0
+        self._deaths: deque[float] = deque(maxlen=MAX_DEATHS)
 
     def start(self) -> None:
         """Starts it. It serves domain 0 as soon as it runs."""
@@ -76,8 +81,14 @@ class StoreServer:
             resources.close()
 
     def restart(self) -> None:
-        """It died: starts another with the same number, log and socket."""
-        self.restarts += 1
+        """It died: starts another with the same number, log and socket.
+
+        Raises:
+            MachineError: it does nothing but die.
+        """
+        self._deaths.append(time.monotonic())
+        if len(self._deaths) == MAX_DEATHS and self._deaths[-1] - self._deaths[0] < DEATHS_SPAN_S:
+            raise MachineError(f"xenstored died {MAX_DEATHS} times within {DEATHS_SPAN_S} s; see what it says above")
         self.start()
 
     def close(self) -> None:
