@@ -68,7 +68,7 @@ class BlockBack(Backend[BlkifRequest, BlkifResponse], protocol=BLK):
         """
         if self._disk is None:
             resource = await self.domain.resources.get(self.nodename)
-            self._disk = open_device(resource.fd if resource.fd >= 0 else None, resource.info)
+            self._disk = open_device(resource.fd, resource.info)
         return {"feature-flush-cache": True, "feature-barrier": True, "feature-persistent": True}
 
     async def connect(self) -> Mapping[str, NodeValue]:

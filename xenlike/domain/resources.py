@@ -21,9 +21,9 @@ MESSAGE_MAX = 65536
 
 @dataclass(slots=True)
 class Resource:
-    """A descriptor from the toolstack, or -1, and what it says of it. Whoever takes it closes it."""
+    """A descriptor from the toolstack, if it needs one, and what it says of it. Whoever takes it closes it."""
 
-    fd: int
+    fd: int | None
     info: dict[str, object]
 
 
@@ -69,7 +69,7 @@ class Resources:
     def put(self, key: str, fd: int | None, info: Mapping[str, object]) -> None:
         """Puts a resource here by hand, with a duplicate of its descriptor: how domain 0 serves itself."""
         _discard(self._held.pop(key, None))
-        self._held[key] = Resource(-1 if fd is None else os.dup(fd), dict(info))
+        self._held[key] = Resource(None if fd is None else os.dup(fd), dict(info))
         self._arrived.set()
         self._arrived = trio.Event()
 
@@ -87,7 +87,7 @@ class Resources:
             key = str(info.pop("key"))
             _discard(self._held.pop(key, None))
             if not info.pop("withdraw", False):
-                self._held[key] = Resource(fds[0] if fds else -1, info)
+                self._held[key] = Resource(fds[0] if fds else None, info)
 
     def close(self) -> None:
         """Closes the channel and what nobody took."""
@@ -100,7 +100,7 @@ class Resources:
 
 
 def _discard(resource: Resource | None) -> None:
-    if resource is not None and resource.fd >= 0:
+    if resource is not None and resource.fd is not None:
         os.close(resource.fd)
 
 
