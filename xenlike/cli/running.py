@@ -11,7 +11,8 @@ from contextlib import contextmanager
 
 import trio
 
-from xenlike.errors import MachineError
+from xenlike.cli.status import USAGE, single
+from xenlike.errors import ConfigError, MachineError
 from xenlike.toolstack.config import DomainConfig, MachineConfig
 from xenlike.toolstack.guest import Guest
 from xenlike.toolstack.machine import Machine
@@ -49,7 +50,8 @@ def run_in_foreground(config: MachineConfig, ready_fd: int | None = None) -> boo
     try:
         with orderly_end():
             return trio.run(_run, config, lambda: tell(_READY), ready_fd is not None)
-    except BaseException as error:
+    except BaseException as raised:
+        error = single(raised)
         tell((str(error) or type(error).__name__).encode()[:4000])
         raise
 
@@ -137,6 +139,7 @@ def start_detached(config: MachineConfig, verbose: int = 0) -> None:
     What it prints goes to `machine.log` in its runtime folder while it runs; `xenlike console` shows the same.
 
     Raises:
+        ConfigError: it was described wrongly after all.
         MachineError: it did not start; the message says why.
     """
     paths = MachinePaths.of(config.name)
@@ -159,8 +162,8 @@ def start_detached(config: MachineConfig, verbose: int = 0) -> None:
     with open(ready, "rb") as pipe:
         answer = pipe.read()
     if answer != _READY:
-        process.wait()
-        raise MachineError(answer.decode(errors="replace").strip() or f"machine {config.name!r} ended while it started")
+        message = answer.decode(errors="replace").strip() or f"machine {config.name!r} ended while it started"
+        raise ConfigError(message) if process.wait() == USAGE else MachineError(message)
 
 
 def _nameless_file(paths: MachinePaths) -> int:
