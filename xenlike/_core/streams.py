@@ -68,8 +68,8 @@ class StreamEnd:
         """Copies in as much as fits and publishes it; call `kick` before the next wait.
 
         Returns:
-            How many bytes went in. Fewer than all means that the ring is full now: wait for an event and
-            go on with the rest.
+            How many bytes went in. Fewer than all means that there was no room at the last look, and that
+            the reader notifies when it makes some: kick, wait for an event, and go on with the rest.
 
         Raises:
             ProtocolError: the indices in the page are impossible; from then on the stream stays broken.

@@ -23,10 +23,17 @@ int xl_stream_place(struct xl_stream *stream, void *page, uint64_t bytes, uint32
 	return 0;
 }
 
+enum { MOST_AT_ONCE = 1 << 30 };
+
+static int refuse(const struct xl_stream *stream)
+{
+	return stream->broken == XL_STREAM_CLOSED ? -EBADF : -EPROTO;
+}
+
 static int indices(struct xl_stream *stream, uint32_t *prod, uint32_t *cons)
 {
 	if (stream->broken)
-		return stream->broken == XL_STREAM_CLOSED ? -EBADF : -EPROTO;
+		return refuse(stream);
 	/* acquire, for a writer: the reader is done with the bytes before this index */
 	*cons = atomic_load_explicit(stream->cons, memory_order_acquire);
 	/* acquire, for a reader: the bytes before this index are complete */
@@ -48,34 +55,47 @@ int xl_stream_available(struct xl_stream *stream)
 	return result ? result : (int)(prod - cons);
 }
 
-/* Copies in as much as fits. How many bytes. */
+/*
+ * Copies in as much as fits, until there was no room at a look that came after our index was visible. Had we
+ * only written what the first look allowed, the reader might have emptied the ring meanwhile, unasked to
+ * notify since it never saw it full, and a writer that waits for room would wait for ever.
+ */
 int xl_stream_write(struct xl_stream *stream, const void *bytes, uint64_t length)
 {
+	const uint8_t *from = bytes;
 	uint32_t prod, cons, count, at, run;
-	int result = indices(stream, &prod, &cons);
+	int result, done = 0;
 
-	if (result)
-		return result;
-	count = stream->size - (prod - cons);
-	if (count > length)
-		count = (uint32_t)length;
-	if (!count)
-		return 0;
-	at = prod & (stream->size - 1);
-	run = stream->size - at < count ? stream->size - at : count;
-	memcpy(stream->data + at, bytes, run);
-	memcpy(stream->data, (const uint8_t *)bytes + run, count - run);
-	/* the reader sees the bytes before the new index */
-	atomic_store_explicit(stream->prod, prod + count, memory_order_release);
-	/* the new index is visible before we look whether the reader had caught up */
-	atomic_thread_fence(memory_order_seq_cst);
-	/* relaxed: ordered by the fence */
-	cons = atomic_load_explicit(stream->cons, memory_order_relaxed);
-	/* a reader that is still behind the old index looks again before it sleeps */
-	if ((int32_t)(cons - prod) >= 0)
-		stream->notify = 1;
-	stream->written += count;
-	return (int)count;
+	if (length > MOST_AT_ONCE)
+		length = MOST_AT_ONCE;
+	while (length) {
+		result = indices(stream, &prod, &cons);
+		if (result)
+			return result;
+		count = stream->size - (prod - cons);
+		if (count > length)
+			count = (uint32_t)length;
+		if (!count)
+			break;
+		at = prod & (stream->size - 1);
+		run = stream->size - at < count ? stream->size - at : count;
+		memcpy(stream->data + at, from, run);
+		memcpy(stream->data, from + run, count - run);
+		/* the reader sees the bytes before the new index */
+		atomic_store_explicit(stream->prod, prod + count, memory_order_release);
+		/* the new index is visible before we look whether the reader had caught up, or made room */
+		atomic_thread_fence(memory_order_seq_cst);
+		/* relaxed: ordered by the fence */
+		cons = atomic_load_explicit(stream->cons, memory_order_relaxed);
+		/* a reader that is still behind the old index looks again before it sleeps */
+		if ((int32_t)(cons - prod) >= 0)
+			stream->notify = 1;
+		stream->written += count;
+		from += count;
+		length -= count;
+		done += (int)count;
+	}
+	return stream->broken ? refuse(stream) : done;
 }
 
 /* Copies out as much as is there. How many bytes. */

@@ -1,7 +1,7 @@
 """Byte streams in a shared page, as Xen has them for xenstore and for the console.
 
-A writer writes, kicks, and waits for an event when less than all went in. A reader reads until nothing is
-left, kicks, and waits. `kick` says whether the peer may be asleep on what changed; a notification too many is
+A writer writes, kicks, and waits for an event when less than all went in. A reader reads until a read
+brings nothing, kicks, and waits. `kick` says whether the peer may be asleep on what changed; a notification too many is
 allowed, one too few is not.
 """
 
