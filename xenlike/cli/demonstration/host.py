@@ -123,7 +123,7 @@ class Demo:
                 out.read_bytes += int(size)
                 out.read_s = time.monotonic() - self._start
                 self._show.progress(len(out.sums), out.read_bytes)
-                if 2 * out.read_bytes >= self._originals.nr_bytes:
+                if 2 * len(out.sums) >= len(self._originals.sums):
                     self._half.set()
             case ["wrote", digest, size]:
                 out.written = digest, int(size)

@@ -17,6 +17,7 @@ from xenlike.toolstack.doctor import find_tool
 
 BLOCK = 4096
 _MAX_BYTES = 48 << 20
+_MAX_FILE = 4 << 20
 _SKIPPED = {"site-packages", "dist-packages"}
 
 
@@ -65,7 +66,7 @@ def gather(target: Path, source: Path | None, limit: int) -> Originals:
             data = file.read_bytes()
         except OSError:
             continue  # not ours to read
-        if sum(sizes.values()) + len(data) > _MAX_BYTES:
+        if len(data) > _MAX_FILE or sum(sizes.values()) + len(data) > _MAX_BYTES:
             continue
         copy = target / path
         copy.parent.mkdir(parents=True, exist_ok=True)

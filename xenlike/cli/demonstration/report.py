@@ -11,7 +11,7 @@ from pathlib import Path
 
 import trio
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
 from xenlike.cli.demonstration import image
@@ -34,14 +34,13 @@ class Display:
         self._progress = Progress(
             TextColumn("[bold]reading[/]"),
             BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("files"),
+            TextColumn("{task.fields[files]:,} files"),
             TransferSpeedColumn(),
             console=self._console,
             transient=True,
             disable=not self._console.is_terminal,
         )
-        self._files: TaskID | None = None
+        self._task: TaskID | None = None
 
     def say(self, text: str) -> None:
         """One line of news."""
@@ -49,16 +48,16 @@ class Display:
 
     def progress(self, nr_files: int, nr_bytes: int) -> None:
         """So much is read in all."""
-        if self._files is not None:
-            self._progress.update(self._files, completed=nr_files)
+        if self._task is not None:
+            self._progress.update(self._task, completed=nr_bytes, files=nr_files)
 
     @contextmanager
-    def reading(self, nr_files: int) -> Iterator[None]:
+    def reading(self, nr_bytes: int) -> Iterator[None]:
         """Shows the bar meanwhile."""
         with self._progress:
-            self._files = self._progress.add_task("", total=nr_files)
+            self._task = self._progress.add_task("", total=nr_bytes, files=0)
             yield
-        self._files = None
+        self._task = None
 
 
 @dataclass
@@ -171,7 +170,7 @@ def _run_in(folder: Path, source: Path | None, limit: int, display: Display) -> 
     image.make_empty(images[1], (originals.folder / originals.largest).stat().st_size)
     size = format_size(images[0].stat().st_size)
     display.say(f"{len(originals.sums):,} files, {format_size(originals.nr_bytes)}, in an ext4 image of {size}")
-    with display.reading(len(originals.sums)):
+    with display.reading(originals.nr_bytes):
         outcome = trio.run(_run, Demo(originals, images, display))
     different = [path for path, digest in originals.sums.items() if outcome.sums.get(path) != digest]
     different += sorted(set(outcome.sums) - set(originals.sums))
