@@ -175,10 +175,14 @@ class Running:
             self.server.close()
             os.close(self._bell)
             os.close(self._button)
-            for sock in self._opened:
-                sock.close()
         if self._failure is not None:
             raise self._failure
+
+    def close(self) -> None:
+        """Ends it, and the clients' ends that nobody closed."""
+        self.stop()
+        for sock in self._opened:
+            sock.close()
 
 
 @contextmanager
@@ -188,4 +192,4 @@ def running(hypervisor: Hypervisor | None = None, **options: object) -> Iterator
     try:
         yield server
     finally:
-        server.stop()
+        server.close()

@@ -165,7 +165,13 @@ def test_what_a_domain_owned_goes_with_it(world):
 
 @pytest.mark.parametrize(
     ("text", "perm"),
-    [("r3", Perm(3, "r")), ("n0", Perm(0, "n")), ("b0x10", Perm(16, "b")), ("w010", Perm(8, "w")), ("r-1", Perm(-1, "r"))],
+    [
+        ("r3", Perm(3, "r")),
+        ("n0", Perm(0, "n")),
+        ("b0x10", Perm(16, "b")),
+        ("w010", Perm(8, "w")),
+        ("r-1", Perm(-1, "r")),
+    ],
 )
 def test_permissions_are_read_as_c_does(text, perm):
     assert Perm.parse(text) == perm

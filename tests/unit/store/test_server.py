@@ -85,7 +85,7 @@ def test_messages_may_come_in_any_pieces(server):
 def receive(sock: socket.socket, count: int) -> list[tuple[int, int, int, bytes]]:
     sock.settimeout(20)
     reader = FrameReader()
-    messages = []
+    messages: list[tuple[int, int, int, bytes]] = []
     while len(messages) < count:
         message = reader.take()
         if message is None:
@@ -190,7 +190,12 @@ def test_nothing_runs_while_nobody_asks(server):
         store.wait_event(20)
         turns = []
         original = server.server.turn
-        server.server.turn = lambda ready: (turns.append(1), original(ready))[1]
+
+        def count(ready):
+            turns.append(1)
+            original(ready)
+
+        server.server.turn = count
         server.call(lambda: None)
         before = len(turns)
         store.read("/tool")

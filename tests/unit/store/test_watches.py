@@ -238,7 +238,7 @@ def test_a_shutdown_is_told_once_and_the_end_once_more(world):
     assert world.dom0.events() == [("@releaseDomain", "t")]
     assert world.store.domains == {}
     assert world.rings.sessions == {}
-    world.store.mourn({}.get)
+    world.store.mourn(lambda domid: None)
     assert world.dom0.events() == []
 
 
