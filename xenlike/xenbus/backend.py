@@ -155,6 +155,9 @@ class Backend(XenbusDevice[RequestT, ResponseT]):
             self.otherend, self.otherend_id = target
             self._move(XenbusState.Initialising)
             self._nursery.start_soon(self._watch_otherend)
+        if self.state == XenbusState.Closed and own["state"] == str(int(XenbusState.Closing)):
+            # The toolstack asks for what has happened already.
+            await self._publish(XenbusState.Closed)
         frontend, online = self._other_state(raw), own["online"] != "0"
         while await self._act(backend_action(self.state, frontend, online=online), raw):
             pass

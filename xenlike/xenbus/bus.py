@@ -20,7 +20,7 @@ import trio
 from xenlike.abi.driver import Driver
 from xenlike.errors import ConfigError, HypervisorGone, NoEntry, NoSuchDevice, XenlikeError
 from xenlike.xenbus.backend import Backend
-from xenlike.xenbus.device import innermost
+from xenlike.xenbus.device import error_node, error_text, innermost
 from xenlike.xenbus.frontend import Frontend
 from xenlike.xenbus.interface import DomainLike
 from xenlike.xenbus.registry import load_backend, load_driver, load_frontend
@@ -139,13 +139,15 @@ class _Bus(Generic[DeviceT]):
     async def _refuse(self, nodename: str, error: Exception) -> None:
         """Has nothing to do with a device until it is removed: it has no driver, or the driver broke."""
         self._refused[nodename] = error
-        expected = isinstance(error, XenlikeError)
-        log.error("d%d/%s: %s", self.domain.domid, nodename, error, exc_info=None if expected else error)
+        if isinstance(error, XenlikeError):
+            log.error("d%d/%s: %s", self.domain.domid, nodename, error)
+        else:
+            log.error("d%d/%s: %s", self.domain.domid, nodename, error_text(error), exc_info=error)
         await self._report(nodename, error)
 
     async def _report(self, nodename: str, error: Exception) -> None:
         try:
-            await self.domain.store.write_many({f"error/{nodename}/error": f"22 {error}"[:1024]})
+            await self.domain.store.write_many({f"error/{nodename}/error": error_node(error)})
         except XenlikeError as refused:
             log.warning("cannot report the error of %s: %s", nodename, refused)
 

@@ -228,11 +228,10 @@ class XenbusDevice(ABC, Generic[RequestT, ResponseT]):
         if isinstance(error, XenlikeError):
             self.log.error("lost: %s", error)
         else:
-            self.log.error("lost: %s: %s", type(error).__name__, error, exc_info=error)
+            self.log.error("lost: %s", error_text(error), exc_info=error)
         await self._abandon(error)
-        text = f"{getattr(error, 'errno', None) or 22} {type(error).__name__}: {error}"
         try:
-            await self.domain.store.write_many({f"error/{self.nodename}/error": text[:1024]})
+            await self.domain.store.write_many({f"error/{self.nodename}/error": error_node(error)})
             await self._publish(XenbusState.Closing)
         except XenlikeError as refused:
             self.log.warning("cannot report the error: %s", refused)
@@ -317,3 +316,14 @@ def innermost(error: Exception) -> Exception:
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+def error_text(error: Exception) -> str:
+    """Returns what an error says, with its type where that says more."""
+    return str(error) if isinstance(error, XenlikeError) else f"{type(error).__name__}: {error}"
+
+
+def error_node(error: Exception) -> str:
+    """Returns the value of an error node: an errno and a text, as Linux's `xenbus_va_dev_error`."""
+    number = getattr(error, "errno", None) or errno.EINVAL
+    return f"{number} {error_text(error)}"[:1024]

@@ -358,7 +358,8 @@ class Frontend(XenbusDevice[RequestT, ResponseT]):
     async def _grant_wish(self) -> None:
         wish, self._wish = self._wish, ""
         if wish == "close" and self.state not in (XenbusState.Closing, XenbusState.Closed):
-            await self._disconnect(PeerGone("the device was closed"))
+            # The backend serves on until we are Closed, so what is in flight is answered.
+            self._ready = False
             await self._publish(XenbusState.Closing)
         elif wish == "suspend" and not self._suspended:
             self._ready = False

@@ -94,8 +94,9 @@ def frontend_action(own: XenbusState, backend: XenbusState) -> FrontendAction:
     if own in (Unknown, Initialising):
         if backend == InitWait or (backend == Connected and own == Initialising):
             return FrontendAction.SETUP
-        # What a dead backend left in the store is no reason to connect to it again.
-        return FrontendAction.CLOSE if backend in _ENDING else FrontendAction.WAIT
+        # What a dead backend left in the store is no reason to connect to it again. A Closed one that
+        # lives sees that we are at the beginning, and begins too; a Closing one waits for us.
+        return FrontendAction.CLOSE if backend == Closing else FrontendAction.WAIT
     if own == Initialised:
         if backend == Connected:
             return FrontendAction.CONNECT

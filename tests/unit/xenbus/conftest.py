@@ -41,9 +41,7 @@ async def ends(request):
     window = front.memory.alloc(1, 1)
     channel = front.events.alloc_unbound(1)
     back_channel = back.events.bind(2, channel.port)
-    ring = FrontRing(
-        window.buffer, "xen", ECHO.request_size, ECHO.response_size, first_index=request.param, domid=1
-    )
+    ring = FrontRing(window.buffer, "xen", ECHO.request_size, ECHO.response_size, first_index=request.param, domid=1)
     failures: list[Exception] = []
     queue: FrontQueue[EchoRequest, EchoResponse] = FrontQueue(ring, channel, ECHO, failures.append)
     yield Ends(front, back, queue, channel, back_channel, window.buffer, failures)
