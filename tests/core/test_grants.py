@@ -6,10 +6,11 @@ import mmap
 import os
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from tests.core.effort import EXAMPLES
 from tests.core.processes import child
 from xenlike import _core
 from xenlike._core import GTF_PERMIT_ACCESS, GTF_READING, GTF_READONLY, GTF_WRITING
@@ -143,11 +144,12 @@ class GrantMachine(RuleBasedStateMachine):
 
 
 TestGrantMachine = GrantMachine.TestCase
+TestGrantMachine.settings = settings(max_examples=EXAMPLES, stateful_step_count=30)
 
 
 def test_a_pinned_frame_does_not_move_while_the_granter_tries_to_end_it() -> None:
     """A granter ends and grants anew as fast as it can; whoever holds a pin sees one frame only."""
-    rounds = 20_000
+    rounds = 200 * EXAMPLES
     table = mmap.mmap(-1, mmap.PAGESIZE)
     rx, tx = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 

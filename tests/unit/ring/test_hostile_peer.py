@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
+from tests.core.effort import EXAMPLES
 from tests.unit.ring.pages import FIRST_INDICES, SLOTS, U32, Page, entries, guarded, must_notify
 from xenlike.errors import ProtocolError
 from xenlike.ring import LAYOUTS, BackRing, FrontRing, Spinner, stride
@@ -143,4 +144,4 @@ class HostileFrontMachine(HostileMachine):
 
 TestHostileBack = HostileMachine.TestCase
 TestHostileFront = HostileFrontMachine.TestCase
-TestHostileBack.settings = TestHostileFront.settings = settings(max_examples=100, stateful_step_count=40)
+TestHostileBack.settings = TestHostileFront.settings = settings(max_examples=EXAMPLES, stateful_step_count=40)

@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from tests.core.effort import EXAMPLES
 from tests.unit.ring.pages import FIRST_INDICES, U32, Page, entries, guarded, must_notify
 from xenlike.errors import ProtocolError
 from xenlike.ring import CACHELINE, LAYOUTS, Consumer, Producer, slots
@@ -94,7 +95,7 @@ class OneWayMachine(RuleBasedStateMachine):
 
 
 TestOneWay = OneWayMachine.TestCase
-TestOneWay.settings = settings(max_examples=80, stateful_step_count=40)
+TestOneWay.settings = settings(max_examples=EXAMPLES, stateful_step_count=40)
 
 
 @pytest.mark.parametrize("first", FIRST_INDICES)

@@ -8,6 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from tests.core.effort import EXAMPLES
 from tests.unit.ring.pages import FIRST_INDICES, U32, Page, entries, guarded, must_notify
 from xenlike.ring import LAYOUTS, BackRing, FrontRing, slots
 
@@ -128,4 +129,4 @@ class RingMachine(RuleBasedStateMachine):
 
 
 TestRing = RingMachine.TestCase
-TestRing.settings = settings(max_examples=100, stateful_step_count=40)
+TestRing.settings = settings(max_examples=EXAMPLES, stateful_step_count=40)

@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
+from tests.core.effort import EXAMPLES
 from tests.unit.ring.pages import FIRST_INDICES, U32, entries, guarded
 from xenlike.errors import ProtocolError
 from xenlike.ring import ByteStream, ConsoleStreams, XenstoreStreams
@@ -97,7 +98,7 @@ class StreamMachine(RuleBasedStateMachine):
 
 
 TestStream = StreamMachine.TestCase
-TestStream.settings = settings(max_examples=80, stateful_step_count=40)
+TestStream.settings = settings(max_examples=EXAMPLES, stateful_step_count=40)
 
 
 def test_xenstore_streams_lie_where_xs_wire_has_them() -> None:

@@ -13,12 +13,13 @@ import struct
 
 import pytest
 
+from tests.core.effort import EXAMPLES
 from tests.core.processes import HANG_GUARD_S, child
 from tests.unit.ring.pages import U32
 from xenlike import _core
 from xenlike.ring import CACHELINE, LAYOUTS, XEN, BackRing, ConsoleStreams, Consumer, FrontRing, Producer
 
-REQUESTS = 20_000
+REQUESTS = 200 * EXAMPLES
 SIZE = 64
 REQUEST = struct.Struct("<Q56s")
 RESPONSE = struct.Struct("<QQ")

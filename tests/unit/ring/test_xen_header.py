@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.abi.c_compiler import HEADERS, need
+from tests.core.effort import EXAMPLES
 from tests.unit.ring.pages import FIRST_INDICES, U32, entries
 from xenlike.ring import XEN, BackRing, FrontRing, stride
 
@@ -169,4 +170,4 @@ def xen_ring(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 TestLockstep = LockstepMachine.TestCase
-TestLockstep.settings = settings(max_examples=100, stateful_step_count=40)
+TestLockstep.settings = settings(max_examples=EXAMPLES, stateful_step_count=40)
