@@ -186,7 +186,8 @@ class Plugs:
             except BaseException:
                 with trio.CancelScope(shield=True):
                     await self._close(attachment, CLOSING_PATIENCE_S)
-                    await self._remove(attachment.frontend, attachment.backend)
+                    await self._remove(attachment.frontend)
+                    await self._remove_backend(attachment.backend)
                 raise
         except BaseException:
             guest.spec.devices.remove(device)
@@ -217,7 +218,8 @@ class Plugs:
         attachment = self._attachment(guest, device)
         await self._close(attachment, timeout_s)
         guest.spec.devices.remove(device)
-        await self._remove(attachment.frontend, attachment.backend)
+        await self._remove(attachment.frontend)
+        await self._remove_backend(attachment.backend)
 
     async def _close(self, attachment: Attachment, timeout_s: float) -> None:
         """Asks a backend to close, and waits until it has or the time is over."""
@@ -255,6 +257,17 @@ class Plugs:
         for path in paths:
             await self._store.rm(path)
 
+    async def _remove_backend(self, path: str) -> None:
+        """Removes a backend's directory, and that of its guest with the last one in it, as libxl does."""
+        guest = path.rpartition("/")[0]
+
+        async def attempt(tx: Transaction) -> None:
+            await tx.rm(path)
+            if await tx.exists(guest) and not await tx.ls(guest):
+                await tx.rm(guest)
+
+        await self._store.transact(attempt)
+
     # -- deaths ------------------------------------------------------------------------------------
 
     async def mourn(self, guest: Guest) -> None:
@@ -280,13 +293,15 @@ class Plugs:
     async def _bury_frontend(self, attachment: Attachment) -> None:
         await self._remove(attachment.frontend)
         await self._close(attachment, CLOSING_PATIENCE_S)
-        await self._remove(attachment.backend)
+        await self._remove_backend(attachment.backend)
 
     async def forget(self, guest: Guest, domid: int) -> None:
         """Removes all that the store has of a domain."""
         for device in guest.spec.devices:
             try:
-                await self._remove(Attachment(device.type, device.id, domid, self._backend_domid(device)).backend)
+                await self._remove_backend(
+                    Attachment(device.type, device.id, domid, self._backend_domid(device)).backend
+                )
             except ConfigError:
                 continue
         await self._remove(home(domid))
