@@ -1,0 +1,167 @@
+"""A place for machines under test: their folder, what their guests say, and the law that nothing is left of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from tests.faults import content, leftovers
+from tests.faults.programs import SLOT
+from xenlike.toolstack.devices import Disk
+from xenlike.toolstack.guest import Guest
+from xenlike.toolstack.machine import Machine
+from xenlike.toolstack.sync import open_machine
+
+PATIENCE_S = 30
+"""Hang guard."""
+ZYGOTE = "xl-zygote"
+PROGRAMS = "tests.faults.programs"
+DISK_SLOTS = 24
+
+
+@dataclass
+class Image:
+    """A disk, and what its image must hold."""
+
+    path: Path
+    seed: int
+    floor: dict[int, int] = field(default_factory=dict)
+
+    @classmethod
+    def make(cls, path: Path, seed: int, slots: int = DISK_SLOTS) -> Image:
+        with path.open("wb") as file:
+            file.truncate(slots * SLOT)
+        return cls(path, seed)
+
+    def disk(self, backend: str) -> Disk:
+        return Disk(str(self.path), vdev="xvda", backend=backend)
+
+    def check(self) -> None:
+        """Every sector is some version of what belongs there, and nothing that was flushed is missing."""
+        data = self.path.read_bytes()
+        for slot in range(len(data) // SLOT):
+            found = content.versions(data[slot * SLOT : (slot + 1) * SLOT], self.seed, slot * SLOT)
+            assert min(found) >= self.floor.get(slot, 0), f"slot {slot}: {found}, and {self.floor.get(slot)} was flushed"
+
+
+@dataclass
+class Said:
+    """What one guest has said so far."""
+
+    done: int = 0
+    lost: int = 0
+    end: dict[str, int] | None = None
+    other: list[str] = field(default_factory=list)
+    image: Image | None = None
+
+
+class Ear:
+    """Listens to the consoles of a machine."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, Said] = {}
+        self._partial: dict[str, bytes] = {}
+        self._news = trio.Event()
+        # Called with the guest's name and its line after each.
+        self.on_line = lambda name, line: None
+
+    def __call__(self, name: str, data: bytes) -> None:
+        *lines, self._partial[name] = (self._partial.get(name, b"") + data).split(b"\n")
+        for line in lines:
+            self._take(name, line.decode(errors="replace"))
+        self._news.set()
+        self._news = trio.Event()
+
+    def _take(self, name: str, line: str) -> None:
+        said = self.said(name)
+        match json.loads(line) if line.startswith("{") else line:
+            case {"done": int(count)}:
+                said.done = count
+            case {"lost": int(count)}:
+                said.lost = count
+            case {"end": dict(end)}:
+                said.end = end
+            case {"flushed": dict(news)}:
+                if said.image is not None:
+                    said.image.floor.update({int(slot): version for slot, version in news.items()})
+            case _:
+                said.other.append(line)
+        self.on_line(name, line)
+
+    def said(self, name: str) -> Said:
+        return self._said.setdefault(name, Said())
+
+    async def progress(self, name: str, more: int = 1) -> None:
+        """Waits until a guest has done more than it had, whatever happened to it before."""
+        goal = self.said(name).done + more
+        while self.said(name).done < goal:
+            if self.said(name).other:
+                raise AssertionError("\n".join(self.said(name).other))
+            await self._news.wait()
+
+
+class Room:
+    """Makes machines.
+
+    Args:
+        folder: below it are images, and the machines' runtime folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.runtime = folder / "run"
+        self._images = 0
+
+    def image(self, seed: int, slots: int = DISK_SLOTS) -> Image:
+        self._images += 1
+        return Image.make(self.folder / f"disk{self._images}.img", seed, slots)
+
+    @asynccontextmanager
+    async def machine(self, name: str = "faults") -> AsyncIterator[tuple[Machine, Ear]]:
+        """Runs a machine; sees that nothing is left of it."""
+        ear = Ear()
+        async with open_machine(name, runtime_dir=self.runtime, console=ear) as machine:
+            hypervisor = machine._launched.hypervisor.pid
+            yield machine, ear
+        await leftovers.nothing(lambda: leftovers.living(leftovers.of_session(hypervisor)))
+        assert not leftovers.names_below(self.runtime / name)
+
+
+def strangers(machine: Machine) -> list[leftovers.Process]:
+    """Returns children of the hypervisor that are neither its zygote nor a domain that it knows."""
+    known = {info.pid for info in machine.hypercalls.domain_infos()}
+    found = leftovers.children(machine._launched.hypervisor.pid)
+    return [entry for entry in found if entry.pid not in known and not (entry.comm == ZYGOTE and entry.state != "Z")]
+
+
+async def start_steady(
+    machine: Machine, ear: Ear, name: str, image: Image, backend: str, on_peer_gone: str = "retry"
+) -> Guest:
+    """Starts a guest that works until `stop_steady`."""
+    ear.said(name).image = image
+    guest = await machine.spawn(
+        name,
+        f"{PROGRAMS}:steady",
+        devices=[image.disk(backend)],
+        args=[image.seed, f"{name}/{image.seed}", on_peer_gone],
+        memory="8M",
+    )
+    await ear.progress(name)
+    return guest
+
+
+async def stop_steady(machine: Machine, ear: Ear, guest: Guest) -> dict[str, int]:
+    """Has a guest read everything back; returns its last words. Checks its image too."""
+    said = ear.said(guest.name)
+    await machine.domain0.store.write(f"/local/domain/{guest.domid}/data/stop", "1")
+    ending = await guest.wait()
+    assert (ending.reason, said.other) == ("poweroff", []), (str(ending), "\n".join(said.other))
+    assert said.end is not None
+    assert said.image is not None
+    said.image.check()
+    return said.end

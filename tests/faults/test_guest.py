@@ -1,0 +1,65 @@
+"""A guest is killed: its backend and the other guests go on, and nothing of it is left at the backend."""
+
+from __future__ import annotations
+
+import trio
+
+from tests.faults import leftovers
+from tests.faults.moments import Moment, blaming, moments
+from tests.faults.room import PATIENCE_S, PROGRAMS, Ear, Room, start_steady, stop_steady, strangers
+from xenlike.toolstack.machine import Machine
+
+SIDE_BY_SIDE = 3
+
+
+async def test_a_guest_is_killed(room):
+    """At any moment, from before its disk is connected to the middle of its requests."""
+    with trio.fail_after(2 * PATIENCE_S):
+        async with room.machine() as (machine, ear):
+            storage = await machine.spawn("storage", backends=["vbd"])
+            bystander = await start_steady(machine, ear, "bystander", room.image(7), "storage")
+            limit = trio.CapacityLimiter(SIDE_BY_SIDE)
+            drawn = moments("guest", 60, count=24)
+
+            async def one(moment: Moment) -> None:
+                async with limit:
+                    with blaming(moment):
+                        await kill_guest(room, machine, ear, moment)
+
+            await kill_guest(room, machine, ear, drawn[0])
+            held = leftovers.descriptors(storage.pid), leftovers.descriptors(machine._launched.hypervisor.pid)
+            own = leftovers.descriptors()
+            async with trio.open_nursery() as nursery:
+                for moment in drawn:
+                    nursery.start_soon(one, moment)
+            await ear.progress("bystander")
+            served = await machine.domain0.store.ls(f"/local/domain/{storage.domid}/backend/vbd")
+            assert served == [str(bystander.domid)]
+            hypervisor = machine._launched.hypervisor.pid
+            now = leftovers.descriptors(storage.pid), leftovers.descriptors(hypervisor)
+            assert (now, leftovers.descriptors()) == (held, own)
+            await leftovers.nothing(lambda: strangers(machine))
+            await stop_steady(machine, ear, bystander)
+
+
+async def kill_guest(room: Room, machine: Machine, ear: Ear, moment: Moment) -> None:
+    source = moment.random("guest")
+    name = "victim" + moment.name.rpartition("/")[2]
+    image = room.image(moment.number)
+    ear.said(name).image = image
+    after, how = source.choice((0, moment.after, moment.after)), source.choice(("here", "aside"))
+    spin = 50 * moment.spin if not after else moment.spin
+    guest = await machine.spawn(
+        name,
+        f"{PROGRAMS}:doomed",
+        devices=[image.disk("storage")],
+        args=[image.seed, moment.name, after, spin, how],
+        memory="8M",
+    )
+    domid = guest.domid
+    ending = await guest.wait()
+    assert (ending.reason, ending.signal) == ("crash", 9), (str(ending), ear.said(name).other)
+    image.check()
+    # Its pages are free, which the hypervisor says only when nobody maps them any more.
+    assert domid not in [info.domid for info in machine.hypercalls.domain_infos()]
+    assert not await machine.domain0.store.exists(f"/local/domain/{domid}")
