@@ -3,7 +3,7 @@
 # make build   system packages of apt.txt if we may, .venv, the compiled core
 # make lint    ruff, mypy --strict, import-linter, generated files up to date
 # make format  let ruff rewrite what `make lint` complains about
-# make bench   the three benchmarks                          (make bench ARGS='--json FILE')
+# make bench   all benchmarks                                (make bench ARGS='--json FILE')
 # make wheel-test   build the wheel, install it into an empty environment, use it there
 # make clean   remove everything that was built
 #
@@ -64,7 +64,7 @@ format: build
 	$(BIN)/ruff format .
 
 bench: build
-	@for subject in domains block idle; do $(BIN)/xenlike bench $$subject $(ARGS) || exit; done
+	@for subject in domains block ring idle; do $(BIN)/xenlike bench $$subject $(ARGS) || exit; done
 
 wheel: build
 	@rm -rf build/wheel build/lib* build/bdist*   # setuptools would pack files that are long deleted
