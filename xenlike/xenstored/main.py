@@ -95,16 +95,17 @@ def run_alone(socket_path: Path, *, log_fd: int | None = None) -> None:
     server = Server()
     if log_fd is not None:
         server.use_log(log_fd)
-    with _listening(socket_path) as sock:
-        server.listen(sock)
-        previous = signal.signal(signal.SIGTERM, _stop)
-        try:
+    previous = signal.signal(signal.SIGTERM, _stop)
+    try:
+        with _listening(socket_path) as sock:
+            server.listen(sock)
+            logger.info("ready: %s", socket_path)
             server.run()
-        except KeyboardInterrupt:
-            pass
-        finally:
-            signal.signal(signal.SIGTERM, previous)
-            server.close()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+        server.close()
 
 
 def _stop(signum: int, frame: object) -> NoReturn:
