@@ -5,19 +5,16 @@ from __future__ import annotations
 import socket
 import time
 from collections import deque
-from typing import TYPE_CHECKING
 
 import trio
 
 from xenlike.abi.sched import SHUTDOWN_crash
+from xenlike.domain.domain import Domain
 from xenlike.domain.resources import ResourceSender
 from xenlike.errors import MachineError
 from xenlike.toolstack.consoles import GuestConsole
 from xenlike.toolstack.exits import DESTROYED, Exit
 from xenlike.toolstack.spec import DomainSpec
-
-if TYPE_CHECKING:
-    from xenlike.toolstack.machine import Machine
 
 # A domain that ends more often than this is not started again: xl has the same guard.
 MAX_RESTARTS = 5
@@ -55,8 +52,8 @@ class Guest:
     It stays the same handle when the domain is started again, under another domid.
     """
 
-    def __init__(self, machine: Machine, spec: DomainSpec) -> None:
-        self._machine = machine
+    def __init__(self, domain0: Domain, spec: DomainSpec) -> None:
+        self._domain0 = domain0
         self.spec = spec
         self.being_buried = False
         self.destroyed = False
@@ -81,7 +78,7 @@ class Guest:
     @property
     def pid(self) -> int | None:
         """Its process; None before it is forked and after its end."""
-        info = self._machine.hypercalls.domain_info(self.domid) if self.is_running else None
+        info = self._domain0.hypercalls.domain_info(self.domid) if self.is_running else None
         return info.pid or None if info is not None and info.domid == self.domid else None
 
     @property
@@ -138,7 +135,7 @@ class Guest:
         if self._exit is not None:
             return self._exit
         domid = self.domid
-        await self._machine.domain0.store.write(f"/local/domain/{domid}/control/shutdown", reason)
+        await self._domain0.store.write(f"/local/domain/{domid}/control/shutdown", reason)
         with trio.move_on_after(float("inf") if timeout_s is None else timeout_s) as scope:
             while self._exit is None and self.domid == domid:
                 await self._changed.wait()
@@ -150,7 +147,7 @@ class Guest:
         """Ends the domain at once, and waits until nothing of it is left."""
         if self._exit is None:
             self.destroyed = True
-            self._machine.hypercalls.remote_shutdown(self.domid, SHUTDOWN_crash)
+            self._domain0.hypercalls.remote_shutdown(self.domid, SHUTDOWN_crash)
             await self._ended.wait()
 
     async def console_input(self, data: bytes) -> None:

@@ -68,8 +68,8 @@ class Machine:
         self.hypercalls = self.domain0.hypercalls
         self.console = ConsoleLog()
         self._guests: dict[str, Guest] = {}
-        self._plugs = Plugs(self)
-        self._store_server = StoreServer(self)
+        self._plugs = Plugs(self.domain0, self._guests)
+        self._store_server = StoreServer(self.domain0, self.paths)
         self._down = trio.Event()
         self._death = self.domain0.events.bind_virq(VIRQ_DOM_EXC)
 
@@ -152,7 +152,7 @@ class Machine:
         if spec.name in self._guests:
             raise ConfigError(f"there is a domain named {spec.name!r} already")
         self._plugs.check(spec)
-        guest = Guest(self, spec)
+        guest = Guest(self.domain0, spec)
         # Taken at once: a second spawn of that name must not slip in while this one waits.
         self._guests[spec.name] = guest
         try:
@@ -348,16 +348,6 @@ class Machine:
         await self._boot(guest, hc.XENLIKE_CREATE_FORK)
         # Those who were served by the dead find the living under its new number.
         await self._plugs.relink(guest)
-
-    def guests_served_by(self, name: str) -> Sequence[tuple[Guest, Disk | Device]]:
-        """Returns the devices whose backend the domain of that name is."""
-        return [
-            (guest, device)
-            for guest in self._guests.values()
-            if guest.is_running
-            for device in guest.spec.devices
-            if device.backend == name
-        ]
 
 
 @asynccontextmanager

@@ -29,9 +29,9 @@ from xenlike.toolstack.spec import DomainSpec, Exec
 from xenlike.xenbus.registry import driver_types
 
 if TYPE_CHECKING:
+    from xenlike.domain.domain import Domain
     from xenlike.domain.store import Store, Transaction
     from xenlike.toolstack.guest import Guest, Running
-    from xenlike.toolstack.machine import Machine
 
 Images = dict[int, OpenImage]
 """Opened images by the number of their disk."""
@@ -42,14 +42,20 @@ CLOSED = (None, str(int(XenbusState.Closed)), str(int(XenbusState.Unknown)))
 
 
 class Plugs:
-    """The devices of one machine."""
+    """The devices of one machine.
 
-    def __init__(self, machine: Machine) -> None:
-        self._machine = machine
+    Args:
+        domain0: speaks with the store and the hypervisor.
+        guests: the machine's domains by name, as they come and go.
+    """
+
+    def __init__(self, domain0: Domain, guests: Mapping[str, Guest]) -> None:
+        self._domain0 = domain0
+        self._guests = guests
 
     @property
     def _store(self) -> Store:
-        return self._machine.domain0.store
+        return self._domain0.store
 
     # -- checks ------------------------------------------------------------------------------------
 
@@ -81,7 +87,7 @@ class Plugs:
         """Who serves a device."""
         if device.backend in ("0", "Domain-0"):
             return 0
-        for guest in self._machine.domains.values():
+        for guest in self._guests.values():
             if guest.is_running and device.backend in (guest.name, str(guest.domid)):
                 # What a program serves is its own affair.
                 if device.type not in guest.spec.backends and not isinstance(guest.spec.entry, Exec):
@@ -158,12 +164,12 @@ class Plugs:
         image = images[device.id]
         if attachment.back == 0:
             # Domain 0's own backends take it from the same kind of channel.
-            self._machine.domain0.resources.put(attachment.resource, image.fd, image.info)
+            self._domain0.resources.put(attachment.resource, image.fd, image.info)
             return
         self._running(attachment.back).resources.send(attachment.resource, image.fd, image.info)
 
     def _running(self, domid: int) -> Running:
-        for guest in self._machine.domains.values():
+        for guest in self._guests.values():
             if guest.is_running and guest.domid == domid:
                 return guest.running
         raise NoSuchDomain(f"d{domid} is not running")
@@ -274,7 +280,7 @@ class Plugs:
         """A domain died: writes what it cannot, and removes its directories."""
         domid = guest.domid
         closed = str(int(XenbusState.Closed))
-        for other, device in self._machine.guests_served_by(guest.name):
+        for other, device in self.served_by(guest.name):
             if other is not guest:
                 backend = Attachment(device.type, device.id, other.domid, domid).backend
                 await self._write_existing(backend, {"state": closed})
@@ -311,9 +317,19 @@ class Plugs:
             # It was never introduced, or the store has seen the death itself.
             pass
 
+    def served_by(self, name: str) -> list[tuple[Guest, Disk | Device]]:
+        """Returns the devices whose backend the domain of that name is."""
+        return [
+            (guest, device)
+            for guest in self._guests.values()
+            if guest.is_running
+            for device in guest.spec.devices
+            if device.backend == name
+        ]
+
     async def relink(self, driver_domain: Guest) -> None:
         """A driver domain lives again: points every frontend it served to its new number."""
-        for guest, device in self._machine.guests_served_by(driver_domain.name):
+        for guest, device in self.served_by(driver_domain.name):
             if guest is driver_domain:
                 continue
             images = self.open_images([device])

@@ -12,15 +12,13 @@ import socket
 import sys
 import time
 from collections import deque
-from typing import TYPE_CHECKING
 
 from xenlike.abi import hypercall as hc
 from xenlike.abi.xen import DOMID_INVALID
+from xenlike.domain.domain import Domain
 from xenlike.domain.resources import ResourceSender
 from xenlike.errors import ConfigError, MachineError
-
-if TYPE_CHECKING:
-    from xenlike.toolstack.machine import Machine
+from xenlike.toolstack.paths import MachinePaths
 
 STORE_DOMID = 1
 STORE_NAME = b"xenstored"
@@ -35,11 +33,11 @@ DEATHS_SPAN_S = 3.0
 class StoreServer:
     """Keeps one xenstored running."""
 
-    def __init__(self, machine: Machine) -> None:
-        self._machine = machine
+    def __init__(self, domain0: Domain, paths: MachinePaths) -> None:
+        self._domain0 = domain0
         self._log = os.memfd_create("xenlike-store-log", os.MFD_CLOEXEC)
         self._socket = socket.socket(socket.AF_UNIX)
-        path = str(machine.paths.xenstored)
+        path = str(paths.xenstored)
         try:
             self._socket.bind(path)
             os.chmod(path, 0o600)
@@ -51,7 +49,7 @@ class StoreServer:
     def start(self) -> None:
         """Starts it. It serves domain 0 as soon as it runs."""
         resources = ResourceSender()
-        port = self._machine.domain0.start_info.store_port
+        port = self._domain0.start_info.store_port
         config = {
             "entry": ENTRY,
             "bare": True,
@@ -76,7 +74,7 @@ class StoreServer:
             resources.send("log", self._log, {})
             resources.send("socket", self._socket.fileno(), {})
             with resources.child_end() as theirs:
-                self._machine.hypercalls.create_domain(arguments, json.dumps(config).encode(), theirs.fileno())
+                self._domain0.hypercalls.create_domain(arguments, json.dumps(config).encode(), theirs.fileno())
         finally:
             resources.close()
 
