@@ -14,8 +14,10 @@ are gone. A driver domain that was started again is found under its new number b
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import trio
@@ -23,7 +25,7 @@ import trio
 from xenlike.abi.xenbus import XenbusState
 from xenlike.errors import ConfigError, MachineError, NoSuchDevice, NoSuchDomain, XenstoreError
 from xenlike.io.vdev import parse_vdev
-from xenlike.toolstack.devices import Device, Disk, OpenImage, open_image
+from xenlike.toolstack.devices import DOMAIN_0, Device, Disk, OpenImage, open_image
 from xenlike.toolstack.nodes import Attachment, Directory, backend_directory, frontend_directory, home
 from xenlike.toolstack.spec import DomainSpec, Exec
 from xenlike.xenbus.registry import driver_types
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from xenlike.domain.domain import Domain
     from xenlike.domain.store import Store, Transaction
     from xenlike.toolstack.guest import Guest, Running
+
+log = logging.getLogger(__name__)
 
 Images = dict[int, OpenImage]
 """Opened images by the number of their disk."""
@@ -71,17 +75,18 @@ class Plugs:
                 raise ConfigError(
                     f"{spec.name!r} is to serve {type!r}, and no such driver is installed; {_list(known)}"
                 )
-        for device in spec.devices:
-            self.check_device(spec, device)
+        spec.devices[:] = [self.check_device(spec, device) for device in spec.devices]
 
-    def check_device(self, spec: DomainSpec, device: Disk | Device) -> None:
-        """The same for one device."""
+    def check_device(self, spec: DomainSpec, device: Disk | Device) -> Disk | Device:
+        """The same for one device; returns it with its backend by name, which outlives a domid."""
         known = set(driver_types()) | set(spec.drivers)
         if device.type not in known:
             raise ConfigError(
                 f"{spec.name!r} has a device of type {device.type!r}, and no such driver is installed; {_list(known)}"
             )
-        self._backend_domid(device)
+        domid = self._backend_domid(device)
+        names = [guest.name for guest in self._guests.values() if guest.is_running and guest.domid == domid]
+        return replace(device, backend=names[0] if names else DOMAIN_0)
 
     def _backend_domid(self, device: Disk | Device) -> int:
         """Who serves a device."""
@@ -180,7 +185,7 @@ class Plugs:
             raise NoSuchDomain(f"domain {guest.name!r} is not running")
         if any(other.type == device.type and other.id == device.id for other in guest.spec.devices):
             raise ConfigError(f"domain {guest.name!r} has a device {device.name} already")
-        self.check_device(guest.spec, device)
+        device = self.check_device(guest.spec, device)
         images = self.open_images([device])
         guest.spec.devices.append(device)
         try:
@@ -322,7 +327,7 @@ class Plugs:
         return [
             (guest, device)
             for guest in self._guests.values()
-            if guest.is_running
+            if guest.is_running and not guest.being_buried
             for device in guest.spec.devices
             if device.backend == name
         ]
@@ -332,7 +337,12 @@ class Plugs:
         for guest, device in self.served_by(driver_domain.name):
             if guest is driver_domain:
                 continue
-            images = self.open_images([device])
+            try:
+                images = self.open_images([device])
+            except ConfigError as error:
+                # The others have a backend again; this one waits for one that has an image.
+                log.error("%s of %s has no backend any more: %s", device.name, guest.name, error)
+                continue
             try:
                 attachment = self._attachment(guest, device)
                 self._send_image(attachment, device, images)
