@@ -150,7 +150,8 @@ async def keep_asking(echo, text, log):
 
 
 async def test_detach_under_load(machine):
-    device, log = await machine.attach("echo"), []
+    device = await machine.attach("echo")
+    log: list[str] = []
     other = await machine.attach("echo", 1)
     async with trio.open_nursery() as nursery:
         for number in range(20):
@@ -231,7 +232,7 @@ async def test_a_killed_guest_leaves_the_backend_and_the_others_alone(machine):
     other = await machine.add_domain("other")
     dying, living = await machine.attach("echo"), await machine.attach("echo", guest=other)
     async with trio.open_nursery() as nursery:
-        log = []
+        log: list[str] = []
         nursery.start_soon(keep_asking, dying.frontend, b"x", log)
         while len(log) < 10:
             await trio.lowlevel.checkpoint()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -48,15 +48,17 @@ class Plugged:
     front_path: str
     back_path: str
 
-    @property
-    def frontend(self) -> Frontend:
-        """The guest's half."""
-        return cast("Frontend", self.front.find(self.front_path))
+    # Any: a test knows its driver's class, and uses operations that are that class's own.
 
     @property
-    def backend(self) -> Backend:
+    def frontend(self) -> Any:
+        """The guest's half."""
+        return self.front.find(self.front_path)
+
+    @property
+    def backend(self) -> Any:
         """The driver domain's half."""
-        return cast("Backend", self.back.find(self.back_path))
+        return self.back.find(self.back_path)
 
     def states(self) -> tuple[XenbusState, XenbusState]:
         """Returns the states in the store, the frontend's first."""

@@ -1,9 +1,13 @@
 """xenbus: the device state machine, the base classes of drivers, and how drivers are found.
 
 A driver is a protocol and two classes; `xenlike.frontends.echo` and `xenlike.backends.echo` are the
-ones to copy. What a driver author needs is importable from here.
+ones to copy. What a driver author needs is importable from here, the words of protocols included.
 """
 
+from xenlike.abi.driver import Driver
+from xenlike.abi.protocol import Node, Protocol
+from xenlike.abi.struct import Struct, field
+from xenlike.abi.types import Array, Bytes, gref_t, s8, s16, s32, s64, u8, u16, u32, u64
 from xenlike.abi.xenbus import XenbusState
 from xenlike.xenbus.backend import Backend
 from xenlike.xenbus.backqueue import BackQueue, BackQueueStatistics
@@ -15,24 +19,40 @@ from xenlike.xenbus.pages import ForeignPages, Page, PagePool, SharedPages
 from xenlike.xenbus.registry import driver_types, load_backend, load_driver, load_frontend
 
 __all__ = [
+    "Array",
     "BackQueue",
     "BackQueueStatistics",
     "Backend",
     "BackendBus",
+    "Bytes",
     "Completion",
+    "Driver",
     "ForeignPages",
     "FrontQueue",
     "FrontQueueStatistics",
     "Frontend",
     "FrontendBus",
+    "Node",
     "NodeValue",
     "Page",
     "PagePool",
+    "Protocol",
     "SharedPages",
+    "Struct",
     "XenbusState",
     "driver_types",
+    "field",
+    "gref_t",
     "load_backend",
     "load_driver",
     "load_frontend",
     "retried",
+    "s8",
+    "s16",
+    "s32",
+    "s64",
+    "u8",
+    "u16",
+    "u32",
+    "u64",
 ]

@@ -65,7 +65,7 @@ class Backend(XenbusDevice[RequestT, ResponseT]):
     `disconnect`, `suspend`, `resume`.
     """
 
-    ring_layouts = LAYOUTS
+    ring_layouts: ClassVar[tuple[str, ...]] = LAYOUTS
     max_ring_page_order: ClassVar[int] = MAX_RING_PAGE_ORDER
     """It maps rings of up to 1 << order pages."""
     budget: ClassVar[int] = 256

@@ -35,7 +35,8 @@ class Ends:
 
 @pytest.fixture(params=[0, (1 << 32) - 9], ids=["from 0", "near 2^32"])
 async def ends(request):
-    tree, domains = FakeTree(), {}
+    tree = FakeTree()
+    domains: dict[int, FakeDomain] = {}
     back = FakeDomain(domains, tree, 1, "back")
     front = FakeDomain(domains, tree, 2, "front")
     window = front.memory.alloc(1, 1)

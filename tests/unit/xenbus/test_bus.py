@@ -114,7 +114,8 @@ async def test_a_directory_that_is_written_node_by_node():
 
 
 async def test_a_device_that_crashes_is_left_alone_until_it_is_plugged_anew(monkeypatch):
-    real, crashes = EchoFront._advance, []
+    real = EchoFront._advance
+    crashes: list[int] = []
 
     async def crash(self):
         if self.id == "0" and not crashes:

@@ -12,7 +12,8 @@ from xenlike.backends.echo import EchoBack
 from xenlike.errors import ConfigError
 from xenlike.frontends.echo import EchoFront
 from xenlike.io.echo import DRIVER, ECHO
-from xenlike.xenbus import driver_types, load_backend, load_driver, load_frontend
+from xenlike.testing import FakeDomain, FakeTree
+from xenlike.xenbus import Frontend, driver_types, load_backend, load_driver, load_frontend
 
 OWN_DRIVER = """
 from xenlike.abi.driver import Driver
@@ -61,10 +62,10 @@ def test_an_unknown_type_is_named_with_those_that_are_known():
 
 
 def test_a_class_without_protocol_says_so():
-    class Nothing(EchoFront.__mro__[1]): ...  # type: ignore[misc, name-defined]
+    class Nothing(Frontend): ...
 
     with pytest.raises(TypeError, match="names no protocol"):
-        Nothing(None, "device/echo/0")  # type: ignore[arg-type]
+        Nothing(FakeDomain({}, FakeTree(), 1, "guest"), "device/echo/0")
 
 
 def test_the_halves_are_imported_only_when_asked_for():
