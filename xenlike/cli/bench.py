@@ -47,5 +47,9 @@ def bench(
         runner = cast("Runner", import_module("xenlike.benchmarks.runner"))
     except ModuleNotFoundError as error:
         raise MachineError(f"the benchmarks are not installed: {error}") from None
-    if runner.run(subject.value, json_path=json, check=check, repeat=repeat, quick=quick) != 0:
+    from xenlike.cli.running import orderly_end
+
+    with orderly_end():
+        missed = runner.run(subject.value, json_path=json, check=check, repeat=repeat, quick=quick)
+    if missed:
         raise typer.Exit(FAILED)
