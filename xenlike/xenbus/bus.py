@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, ClassVar, Generic, TypeAlias, TypeVar
 import trio
 
 from xenlike.abi.driver import Driver
-from xenlike.errors import ConfigError, HypervisorGone, NoEntry, NoSuchDevice, XenlikeError
+from xenlike.errors import ConfigError, HypervisorGone, NoEntry, NoSuchDevice, StoreDenied, XenlikeError
 from xenlike.xenbus.backend import Backend
 from xenlike.xenbus.device import error_node, error_text, innermost
 from xenlike.xenbus.frontend import Frontend
@@ -91,7 +91,8 @@ class _Bus(Generic[DeviceT]):
                 self._notice(nursery, nodename, "")
         try:
             below = await self.domain.store.ls(path)
-        except NoEntry:
+        except (NoEntry, StoreDenied):
+            # Not made yet, or made and not yet given to us: we are told when it is.
             return
         for name in below:
             if len(names) + 1 < self.depth:
