@@ -137,9 +137,9 @@ class Plugs:
         for attachment, device in zip(attachments, guest.spec.devices, strict=True):
             self._send_image(attachment, device, images)
             every += self._directories(attachment, device)
-        # The domain may look before its directories are there: it watches, and is told.
-        await self._store.introduce(guest.domid, 0, guest.running.store_port)
         await self.make(every)
+        # Not before: a domain that looks for its directories finds them, and may read them.
+        await self._store.introduce(guest.domid, 0, guest.running.store_port)
 
     def _attachment(self, guest: Guest, device: Disk | Device) -> Attachment:
         return Attachment(device.type, device.id, guest.domid, self._backend_domid(device))
