@@ -29,6 +29,7 @@ _OURS = {"echo": "xenlike.io.echo:DRIVER", "vbd": "xenlike.io.blk:DRIVER"}
 
 @functools.cache
 def _installed() -> Mapping[str, str]:
+    # Reads a file of every installed package: milliseconds, which the zygote spends once for all domains.
     return _OURS | {point.name: point.value for point in entry_points(group=GROUP)}
 
 
@@ -48,6 +49,10 @@ def load_driver(type: str, reference: str | None = None) -> Driver:
         ConfigError: there is none, or what is there is none.
     """
     if reference is None:
+        reference = _installed().get(type)
+    if reference is None:
+        # It may have been installed since, or be on a path of this domain's own.
+        _installed.cache_clear()
         reference = _installed().get(type)
     if reference is None:
         known = ", ".join(driver_types())

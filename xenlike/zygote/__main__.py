@@ -24,6 +24,7 @@ from xenlike._core.fds import recv_message
 
 REQUEST = struct.Struct("<H62s")
 REPORT = struct.Struct("<Hxxi")
+READY = -1
 
 # What every Python domain uses. Frontends and backends are resolved late, so that a guest holds no
 # backend code; the exception is what nearly every guest opens first.
@@ -39,11 +40,15 @@ def main(fd: int) -> None:
     os.set_inheritable(fd, False)
     for name in WARM:
         importlib.import_module(name)
+    from xenlike.xenbus.registry import driver_types
+
+    driver_types()
     _name_process(b"xl-zygote")
     # The heap is shared with every child for as long as nobody writes to it; a collection would.
     gc.collect()
     gc.disable()
     gc.freeze()
+    hypervisor.send(REPORT.pack(0, READY))
     while True:
         message, fds = recv_message(hypervisor, REQUEST.size, 2)
         if not message:
