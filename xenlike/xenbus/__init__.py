@@ -12,8 +12,9 @@ from xenlike.abi.xenbus import XenbusState
 from xenlike.xenbus.backend import Backend
 from xenlike.xenbus.backqueue import BackQueue, BackQueueStatistics
 from xenlike.xenbus.bus import BackendBus, FrontendBus
+from xenlike.xenbus.calls import Completion, FrontQueueStatistics
 from xenlike.xenbus.frontend import Frontend, retried
-from xenlike.xenbus.frontqueue import Completion, FrontQueue, FrontQueueStatistics
+from xenlike.xenbus.frontqueue import FrontQueue
 from xenlike.xenbus.negotiate import NodeValue
 from xenlike.xenbus.pages import ForeignPages, Page, PagePool, SharedPages
 from xenlike.xenbus.registry import driver_types, load_backend, load_driver, load_frontend

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from xenlike.abi.protocol import Protocol
     from xenlike.ring import BackRing
-    from xenlike.xenbus.frontqueue import Entries
+    from xenlike.xenbus.calls import Entries
     from xenlike.xenbus.interface import ChannelLike
 
 _EMPTY = memoryview(b"")

@@ -20,12 +20,12 @@ from __future__ import annotations
 import struct
 import time
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Protocol, cast
+from typing import TYPE_CHECKING, Generic, cast
 
 import trio
 
 from xenlike.errors import PeerGone, ProtocolError
+from xenlike.xenbus.calls import Call, Forgotten, FrontQueueStatistics, id_place
 from xenlike.xenbus.polling import Patience, Polling
 from xenlike.xenbus.typevars import RequestT, ResponseT
 
@@ -33,122 +33,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import NoReturn
 
-    import xenlike.abi.protocol
-    from xenlike.abi.struct import Struct
+    from xenlike.abi.protocol import Protocol
     from xenlike.ring import FrontRing
+    from xenlike.xenbus.calls import Completion, Entries
     from xenlike.xenbus.interface import ChannelLike
 
-Entries = bytes | bytearray | memoryview
-"""Packed messages, one after another without gaps."""
-
-_CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
 _QUIET_ROUNDS = 3
 """Empty looks, with a checkpoint after each, before a spin: the tasks that were just woken run first."""
 _LONGEST_TURN_S = 0.000_2
 """A caller that never has to sleep lets other tasks run at least this often."""
-
-
-def id_place(messages: Sequence[type[Struct]]) -> tuple[int, str]:
-    """Returns the offset and the `struct` code of the messages' member `id`.
-
-    Raises:
-        TypeError: a message has none, or they do not agree on its place.
-    """
-    places = set()
-    for message in messages:
-        member = message.__layout__.fields.get("id")
-        if member is None or not member.is_scalar or member.low != 0:
-            raise TypeError(f"{message.__name__} needs an unsigned member `id`, by which responses are matched")
-        places.add((member.offset, _CODES[member.size]))
-    if len(places) != 1:
-        raise TypeError(f"{', '.join(m.__name__ for m in messages)} differ in the place of their `id`")
-    return places.pop()
-
-
-class Completion(Protocol):
-    """Who is told what became of requests; see `FrontQueue.post`."""
-
-    def done(self, index: int, response: bytes) -> None:
-        """Request number `index` was answered. Must not raise."""
-        ...
-
-    def fail(self, error: Exception) -> None:
-        """The connection ended first; told once, however many requests were in flight. Must not raise."""
-        ...
-
-
-class _Call:
-    """Requests that one task waits for together."""
-
-    __slots__ = ("error", "remaining", "responses", "task")
-
-    def __init__(self, count: int) -> None:
-        self.remaining = count
-        self.responses = [b""] * count
-        self.error: Exception | None = None
-        self.task: trio.lowlevel.Task | None = None
-
-    def done(self, index: int, response: bytes) -> None:
-        self.responses[index] = response
-        self.remaining -= 1
-        if not self.remaining:
-            self._wake()
-
-    def fail(self, error: Exception) -> None:
-        self.error = error
-        self._wake()
-
-    def _wake(self) -> None:
-        if self.task is not None:
-            trio.lowlevel.reschedule(self.task)
-            self.task = None
-
-
-class _Forgotten:
-    """Takes the responses of requests whose caller was cancelled; the index is the id."""
-
-    def __init__(self) -> None:
-        self.ids: set[int] = set()
-        self.waiting: list[tuple[set[int], Callable[[], None]]] = []
-
-    def done(self, index: int, response: bytes) -> None:
-        self.ids.discard(index)
-        for ids, callback in self.waiting:
-            ids.discard(index)
-            if not ids:
-                callback()
-        self.waiting = [entry for entry in self.waiting if entry[0]]
-
-    def fail(self, error: Exception) -> None:
-        self.ids.clear()
-        waiting, self.waiting = self.waiting, []
-        for _, callback in waiting:
-            callback()
-
-
-@dataclass(frozen=True, slots=True)
-class FrontQueueStatistics:
-    """What a queue has done so far.
-
-    Attributes:
-        requests: sent.
-        responses: received.
-        notifications: sent to the backend.
-        in_flight: requests without a response yet.
-        forgotten: those of them whose caller was cancelled.
-        full: times a caller had to wait for room in the ring.
-        sleeps: times the receive task slept on the event channel.
-        spurious: wakes that brought nothing.
-    """
-
-    requests: int
-    responses: int
-    notifications: int
-    in_flight: int
-    forgotten: int
-    full: int
-    sleeps: int
-    spurious: int
 
 
 class FrontQueue(Generic[RequestT, ResponseT]):
@@ -165,7 +58,7 @@ class FrontQueue(Generic[RequestT, ResponseT]):
         self,
         ring: FrontRing,
         channel: ChannelLike,
-        protocol: xenlike.abi.protocol.Protocol,
+        protocol: Protocol,
         on_failure: Callable[[Exception], None] = lambda _: None,
     ) -> None:
         self._ring = ring
@@ -187,7 +80,7 @@ class FrontQueue(Generic[RequestT, ResponseT]):
         self._free = deque(range(ring.size))
         self._pending: list[tuple[Completion, int] | None] = [None] * ring.size
         self._in_flight = 0
-        self._forgotten = _Forgotten()
+        self._forgotten = Forgotten()
         self._room = trio.lowlevel.ParkingLot()
         self._idle: trio.Event | None = None
         self._reason: Exception | None = None
@@ -238,7 +131,7 @@ class FrontQueue(Generic[RequestT, ResponseT]):
         task = trio.lowlevel.current_task()
         alone = task is self._last_caller
         self._last_caller = task
-        call = _Call(count)
+        call = Call(count)
         sent = self._post(entries, count, call)
         try:
             if sent < count:
@@ -334,20 +227,20 @@ class FrontQueue(Generic[RequestT, ResponseT]):
             pass  # the receive task sees the hang-up, and tells everybody
         return count
 
-    async def _post_rest(self, entries: memoryview, count: int, sent: int, call: _Call) -> None:
+    async def _post_rest(self, entries: memoryview, count: int, sent: int, call: Call) -> None:
         while sent < count:
             self._be_watchful()
             await self.room()
             sent += self._post(entries[sent * self._request_size :], count - sent, call, sent)
 
-    def _leave(self, call: _Call) -> Callable[[trio.lowlevel.RaiseCancelT], trio.lowlevel.Abort]:
+    def _leave(self, call: Call) -> Callable[[trio.lowlevel.RaiseCancelT], trio.lowlevel.Abort]:
         def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
             call.task = None
             return trio.lowlevel.Abort.SUCCEEDED
 
         return abort
 
-    def _forget(self, call: _Call) -> None:
+    def _forget(self, call: Call) -> None:
         for ident, entry in enumerate(self._pending):
             if entry is not None and entry[0] is call:
                 self._pending[ident] = (self._forgotten, ident)
@@ -424,7 +317,7 @@ class FrontQueue(Generic[RequestT, ResponseT]):
             self._idle = None
         return count
 
-    def _poll(self, call: _Call) -> None:
+    def _poll(self, call: Call) -> None:
         """Polls for a caller that is alone, as long as that brings something."""
         try:
             while call.remaining and self._polling.spin(self._ring) and self._drain():

@@ -7,7 +7,7 @@ grants*). Both kinds belong to a connection: a new backend gets new pages, a new
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from xenlike.xenbus.frontqueue import FrontQueue
     from xenlike.xenbus.interface import DomainLike, MappingLike
 
 
@@ -87,6 +86,14 @@ class Attic:
         self._closes = left
 
 
+class Settling(Protocol):
+    """What a pool needs of the queue beside it."""
+
+    def when_settled(self, callback: Callable[[], None]) -> None:
+        """As `FrontQueue.when_settled`."""
+        ...
+
+
 class Page:
     """One page of a pool.
 
@@ -113,7 +120,7 @@ class PagePool:
     that nobody else's data is in it when the backend gets round to it.
     """
 
-    def __init__(self, pages: SharedPages, queue: FrontQueue) -> None:
+    def __init__(self, pages: SharedPages, queue: Settling) -> None:
         self._queue = queue
         buffer = pages.buffer
         self._free = deque(

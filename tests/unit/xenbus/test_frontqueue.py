@@ -10,7 +10,7 @@ from xenlike.abi.struct import Struct, field
 from xenlike.abi.types import u8, u64
 from xenlike.errors import PeerGone, ProtocolError
 from xenlike.io.echo import EchoRequest, EchoResponse
-from xenlike.xenbus.frontqueue import id_place
+from xenlike.xenbus.calls import id_place
 
 
 async def serve(ends, *, backwards=False):
