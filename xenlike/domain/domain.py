@@ -7,12 +7,13 @@ await .disk("xvda")    a device, once it is connected
 
 from __future__ import annotations
 
+import builtins
 import errno
 import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Protocol, TypeVar, TypeVarTuple, cast
+from typing import TYPE_CHECKING, Protocol, TypeVar, TypeVarTuple, cast, overload
 
 import trio
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from xenlike.xenbus import Frontend
 
 T = TypeVar("T")
+F = TypeVar("F", bound="Frontend")
 Ts = TypeVarTuple("Ts")
 
 RENEW_DELAY_MAX_S = 0.05
@@ -173,20 +175,29 @@ class Domain:
 
     # -- devices -----------------------------------------------------------------------------------
 
-    async def device(self, type: str, name: int | str = 0) -> Frontend:
+    @overload
+    async def device(self, type: str, name: int | str = 0) -> Frontend: ...
+    @overload
+    async def device(self, type: str, name: int | str = 0, *, kind: builtins.type[F]) -> F: ...
+    async def device(self, type: str, name: int | str = 0, *, kind: builtins.type[Frontend] | None = None) -> Frontend:
         """Waits for a device and returns its connected frontend.
 
         Args:
             type: Xen's name of the kind, such as `vbd`.
             name: its number, or a disk's name such as `xvda`.
+            kind: the frontend's class, if the caller wants to be sure, as a type checker does.
 
         Raises:
+            ConfigError: the device is driven by another class than `kind`.
             NoSuchDevice: this domain was given none of that name.
             PeerGone: its backend is gone and the device does not wait for another.
         """
         if self._devices is None:
             raise MachineError("this domain runs no frontends")
-        return await self._devices.device(type, name)
+        frontend = await self._devices.device(type, name)
+        if kind is not None and not isinstance(frontend, kind):
+            raise ConfigError(f"{type}/{name} is driven by {builtins.type(frontend).__name__}, not by {kind.__name__}")
+        return frontend
 
     async def disk(self, name: str = "xvda") -> BlockFront:
         """Waits for a disk; see `device`."""

@@ -39,8 +39,7 @@ DRIVER = Driver("echo", ECHO, f"{__file__}:EchoFront", f"{__file__}:EchoBack")
 
 
 async def guest(domain: Domain) -> None:
-    echo = await domain.device("echo")
-    assert isinstance(echo, EchoFront)
+    echo = await domain.device("echo", kind=EchoFront)
     print((await echo.upper(b"hello from a guest")).decode())
 
 
