@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 from typing import cast
@@ -14,6 +15,7 @@ XVDA, XVDB = 51712, 51728
 SIZE = 1 << 22
 
 
+@functools.cache
 def pattern(size: int = SIZE, seed: int = 1) -> bytes:
     """Returns bytes of which no two sectors are alike."""
     return random.Random(seed).randbytes(size)
