@@ -43,19 +43,22 @@ class Zygote:
         self._process: subprocess.Popen[bytes] | None = None
         self.socket: socket.socket | None = None
         self.pidfd = -1
-        # Deaths since the last birth: a zygote that cannot start is not to be started for ever.
+        # Deaths in a row before it was ready: a zygote that cannot start is not to be started for ever.
         self.failures = 0
 
     def start(self) -> None:
-        """Starts a zygote; asks it for every birth that its predecessor still owed."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        """Starts a zygote; asks it for every birth that its predecessor still owed.
+
+        Raises:
+            OSError: the host has no descriptors or memory left; `stop` cleans up.
+        """
+        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "xenlike.zygote", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
             )
-        self.socket = ours
         self.pidfd = os.pidfd_open(self._process.pid)
         for birth in self._owed.values():
             self._send(birth)
@@ -85,9 +88,14 @@ class Zygote:
         self.bury()
 
     def ask(self, domid: int, name: bytes, stdio_fd: int) -> None:
-        """Asks for one fork. The child's pid comes with `hear`."""
-        birth = self._owed[domid] = Birth(domid, name, stdio_fd)
+        """Asks for one fork. The child's pid comes with `hear`.
+
+        Raises:
+            OSError: the host has no descriptors left; `stdio_fd` is still the caller's.
+        """
+        birth = Birth(domid, name, stdio_fd)
         self._send(birth)
+        self._owed[domid] = birth
 
     def _send(self, birth: Birth) -> None:
         child_end = self._new_socket(birth.domid)
@@ -105,7 +113,8 @@ class Zygote:
         """Reads one report.
 
         Returns:
-            (domid, pid); None when the zygote hung up or the birth was called off.
+            (domid, pid), with pid -1 when the zygote is only ready, and 0 when it could not fork; None when
+            it hung up.
         """
         if self.socket is None:
             return None

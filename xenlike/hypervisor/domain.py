@@ -75,6 +75,8 @@ class Domain:
     console_pfn: int = 0
     # A bootstrap that came before the zygote told the pid: its message waits here.
     early: bytes | None = None
+    # Its descriptors were handed over: a domain is born once.
+    bootstrapped: bool = False
     # Toolstack has seen the death and needs the record no more.
     reaped: bool = False
 

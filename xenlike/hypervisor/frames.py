@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import mmap
 import os
 from bisect import bisect_right, insort
 from dataclasses import dataclass, field
@@ -21,6 +20,8 @@ from xenlike import _core
 from xenlike.hypervisor.errors import Refused
 
 PAGE = 4096
+# A mapper is told the offset in a window by 32 bits.
+MAX_WINDOW_PAGES = 1 << 20
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 F_SEAL_FUTURE_WRITE = 0x0010
 
@@ -66,7 +67,7 @@ class Window:
     fd: int
     sealed: bool = False
     # Only a read-only window needs one: after its seal the hypervisor, too, can write no other way.
-    own_mapping: mmap.mmap | None = None
+    own_mapping: _core.Mapping | None = None
     # Live handles by peer; a window with any is busy.
     mapped: int = 0
     # The peer died: nobody may map it again.
@@ -76,13 +77,15 @@ class Window:
         """Forbids new writable mappings; the granter has said that it mapped the window."""
         if self.sealed:
             return
-        self.own_mapping = mmap.mmap(self.fd, self.nr_pages * PAGE)
+        # Its owner may have sealed it first, in some way of its own: then one of the two fails, and the
+        # window serves nobody.
+        mapping = _core.map_shared(self.fd, self.nr_pages * PAGE)
         try:
             fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, F_SEAL_FUTURE_WRITE | fcntl.F_SEAL_SEAL)
         except OSError as error:
-            # Its owner sealed it first, in some way of its own: that window serves nobody.
+            mapping.close()
             raise Refused(error.errno or errno.EPERM) from error
-        self.sealed = True
+        self.own_mapping, self.sealed = mapping, True
 
     def read(self, offset: int, length: int) -> bytes:
         """Reads bytes of the window."""
@@ -91,7 +94,7 @@ class Window:
     def write(self, offset: int, data: bytes) -> None:
         """Writes bytes of the window, also of a sealed one."""
         if self.own_mapping is not None:
-            self.own_mapping[offset : offset + len(data)] = data
+            self.own_mapping.buffer[offset : offset + len(data)] = data
         else:
             os.pwrite(self.fd, data, offset)
 
@@ -103,6 +106,34 @@ class Window:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+            _identities.give_back(self.identity)
+
+
+class Identities:
+    """Machine-wide numbers of windows: 32 bits, and one comes again only after all others.
+
+    Args:
+        last: the number before the first.
+    """
+
+    def __init__(self, last: int = 0) -> None:
+        self._live: set[int] = set()
+        self._last = last
+
+    def take(self) -> int:
+        """Returns a number that no window has."""
+        while True:
+            self._last = self._last % 0xFFFF_FFFF + 1
+            if self._last not in self._live:
+                self._live.add(self._last)
+                return self._last
+
+    def give_back(self, identity: int) -> None:
+        """The window is closed."""
+        self._live.discard(identity)
+
+
+_identities = Identities()
 
 
 @dataclass(slots=True)
@@ -121,8 +152,6 @@ class Pool:
     max_windows: int
     windows: dict[int, Window] = field(default_factory=dict)
     _starts: list[int] = field(default_factory=list)
-
-    _identities = iter(range(1, 1 << 31))
 
     def find(self, pfn: int) -> Window | None:
         """Returns the window that holds a frame, or None."""
@@ -153,10 +182,10 @@ class Pool:
         """Makes a window for one peer and mode.
 
         Raises:
-            Refused: EINVAL for no pages, ENOMEM when the pool is full, ENOSPC when the domain has as many
-                windows as it may, EMFILE when the host is out of descriptors.
+            Refused: EINVAL for no pages or more than 4 GiB, ENOMEM when the pool is full, ENOSPC when the domain
+                has as many windows as it may, EMFILE when the host is out of descriptors.
         """
-        if nr_pages <= 0:
+        if not 0 < nr_pages <= MAX_WINDOW_PAGES:
             raise Refused(errno.EINVAL)
         if len(self.windows) >= self.max_windows:
             raise Refused(errno.ENOSPC)
@@ -164,7 +193,7 @@ class Pool:
 
     def _insert(self, pfn: int, nr_pages: int, peer: int, readonly: bool) -> Window:
         fd = make_memory(f"xenlike-d{self.owner}-pool", nr_pages * PAGE, final=not readonly)
-        window = Window(next(Pool._identities), self.owner, pfn, nr_pages, peer, readonly, fd, sealed=not readonly)
+        window = Window(_identities.take(), self.owner, pfn, nr_pages, peer, readonly, fd, sealed=not readonly)
         if pfn not in self.windows:
             insort(self._starts, pfn)
         self.windows[pfn] = window

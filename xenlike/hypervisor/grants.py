@@ -21,6 +21,7 @@ from xenlike.abi.grant_table import (
     GNTST_bad_gntref,
     GNTST_bad_handle,
     GNTST_general_error,
+    GNTST_no_device_space,
     GNTST_okay,
     GNTST_permission_denied,
     GnttabCopy,
@@ -37,6 +38,9 @@ from xenlike.hypervisor.frames import PAGE, Window
 
 # Bytes that one GNTTABOP_copy message may move: a domain cannot hold the hypervisor up for longer.
 COPY_LIMIT = 1 << 20
+# Handles of one mapper: as many as Xen's default `gnttab_max_maptrack_frames` hold.
+MAX_HANDLES = 1 << 18
+LAST_HANDLE = 0x7FFF_FFFF
 
 
 class _Bad(Exception):
@@ -116,14 +120,17 @@ class Grants:
     def _map_one(self, caller: Domain, operation: GnttabMapGrantRef, needed: list[int]) -> None:
         readonly = bool(operation.flags & GNTMAP_readonly)
         granter = self._granter(operation.dom, caller)
+        if len(caller.mappings) >= MAX_HANDLES:
+            raise _Bad(GNTST_no_device_space)
         window, offset = self._pin(granter, operation.ref, caller, readonly=readonly)
         held = caller.windows_held.get(window.identity, 0)
         if held == 0:
             needed.append(window.fd)
         caller.windows_held[window.identity] = held + 1
         window.mapped += 1
-        handle = caller.next_handle
-        caller.next_handle += 1
+        while (handle := caller.next_handle) in caller.mappings:
+            caller.next_handle = handle % LAST_HANDLE + 1
+        caller.next_handle = handle % LAST_HANDLE + 1
         caller.mappings[handle] = GrantMapping(granter.domid, operation.ref, readonly, granter.pool, window.pfn)
         operation.handle = handle
         operation.dev_bus_addr = window.identity << 32 | offset
@@ -182,6 +189,9 @@ class Grants:
                 operation.status = GNTST_okay
             except _Bad as bad:
                 operation.status = bad.status
+            except OSError:
+                # A descriptor's flags belong to all its holders, and one of them made it append, for example.
+                operation.status = GNTST_general_error
 
     def _copy_one(self, caller: Domain, operation: GnttabCopy) -> None:
         source, dest, length = operation.source, operation.dest, operation.len

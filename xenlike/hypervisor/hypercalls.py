@@ -76,6 +76,12 @@ class Call:
         self.out_count = len(arguments)
         return 0
 
+    def drop(self) -> None:
+        """Takes the answer back; closes the descriptors that were to be given away."""
+        for fd in self.give:
+            os.close(fd)
+        self.give, self.send, self.out, self.out_count = [], [], b"", 0
+
     def hand_over(self, port: Port) -> None:
         """Sends this end's descriptors of a channel."""
         if port.near is not None:
@@ -109,6 +115,7 @@ class Hypercalls:
         call = Call(caller, head.cmd, head.count, message[CALL:], fds)
         result = self._dispatch(head.op, call)
         if call.silent:
+            call.drop()
             return None
         reply = hc.HypercallReply(head.tag, result, call.out_count, len(call.send) + len(call.give))
         return reply.pack() + call.out, call
@@ -122,13 +129,15 @@ class Hypercalls:
         try:
             return handler(self, call)
         except Refused as refused:
-            return -refused.errno
+            result = refused.errno
         except OSError as error:
             # The host refused; whatever the caller did to bring that about is its own loss.
-            return -(error.errno or errno.EIO)
+            result = error.errno or errno.EIO
         except ValueError:
             # A number that does not fit its field: the caller's arguments made it.
-            return -errno.EINVAL
+            result = errno.EINVAL
+        call.drop()
+        return -result
 
     # -- xen_version, multicall --------------------------------------------------------------------
 
@@ -138,22 +147,18 @@ class Hypercalls:
     def multicall(self, call: Call) -> int:
         """Carries out several calls in order; each has its own result. None of them may be a batch."""
         out: list[bytes] = []
-        at, done = 0, 0
-        for _ in range(call.count):
-            if len(call.payload) < at + ENTRY:
-                raise Refused(errno.EINVAL)
-            entry = hc.MulticallEntry.unpack(call.payload, at)
-            body = call.payload[at + ENTRY : at + ENTRY + entry.length]
-            if len(body) != entry.length:
-                raise Refused(errno.EINVAL)
-            at += ENTRY + entry.length
+        done = 0
+        for entry, body in _entries(call):
             inner = Call(call.caller, entry.cmd, entry.count, body)
             if entry.op in (hc.HYPERVISOR_multicall, hc.HYPERVISOR_domctl):
                 entry.ret = -errno.ENOSYS
             else:
                 entry.ret = self._dispatch(entry.op, inner)
             # In the order in which they belong to the entries: those that stay come as duplicates.
-            call.give += [os.dup(fd) for fd in inner.send] + inner.give
+            try:
+                call.give += [os.dup(fd) for fd in inner.send]
+            finally:
+                call.give += inner.give
             call.silent |= inner.silent
             entry.count, entry.length = inner.out_count, len(inner.out)
             out += [entry.pack(), inner.out]
@@ -162,10 +167,7 @@ class Hypercalls:
                 break
         call.out, call.out_count = b"".join(out), done
         if len(call.out) + hc.HypercallReply.__layout__.size > hc.XENLIKE_MESSAGE_MAX or len(call.give) > MAX_FDS:
-            for fd in call.give:
-                os.close(fd)
-            call.give, call.out, call.out_count = [], b"", 0
-            return -errno.E2BIG
+            raise Refused(errno.E2BIG)
         return 0
 
     # -- sched_op ----------------------------------------------------------------------------------
@@ -281,7 +283,7 @@ class Hypercalls:
         if port.near is None:
             if port.state != PortState.UNBOUND or not port.broken:
                 raise Refused(errno.EBUSY)
-            self._xen.renew(port)
+            self._xen.renew(call.caller, port)
         call.hand_over(port)
         return 0
 
@@ -328,6 +330,8 @@ class Hypercalls:
 
     def bootstrap(self, call: Call) -> int:
         domain = call.caller
+        if domain.bootstrapped:
+            raise Refused(errno.EEXIST)
         flags = 0
         descriptors = [domain.ram_fd, domain.table_fd]
         ports: list[Port] = []
@@ -337,13 +341,12 @@ class Hypercalls:
         ):
             if number:
                 flags |= flag
-                descriptors.append(domain.pool.windows[pfn].fd)
+                # It may have given them back before it ever asked.
+                descriptors.append(domain.pool.starting_at(pfn).fd)
                 ports.append(domain.ports.get(number))
-        if any(port.near is None for port in ports):
-            # Its ports' descriptors were handed over: a domain is born once.
-            raise Refused(errno.EEXIST)
         if domain.flags & hc.XENLIKE_CREATE_PRIVILEGED:
             flags |= XENLIKE_START_PRIVILEGED
+        domain.bootstrapped = True
         call.send = descriptors
         for port in ports:
             call.hand_over(port)
@@ -473,6 +476,22 @@ class Hypercalls:
             name=domain.name,
         )
         return call.answer(info)
+
+
+def _entries(call: Call) -> list[tuple[hc.MulticallEntry, bytes]]:
+    """Takes a multicall apart before any of it is done; Refused(EINVAL) when it is not what it says."""
+    entries: list[tuple[hc.MulticallEntry, bytes]] = []
+    payload, at = call.payload, 0
+    while at < len(payload) and len(entries) < call.count:
+        if len(payload) < at + ENTRY:
+            raise Refused(errno.EINVAL)
+        entry = hc.MulticallEntry.unpack(payload, at)
+        body = payload[at + ENTRY : at + ENTRY + entry.length]
+        at += ENTRY + entry.length
+        entries.append((entry, body))
+    if at != len(payload) or len(entries) != call.count:
+        raise Refused(errno.EINVAL)
+    return entries
 
 
 def _may_domctl(call: Call) -> bool:

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import socket
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from xenlike import _core
 from xenlike.abi import grant_table as gt
@@ -46,13 +48,16 @@ MAX_PAGES = 1 << 22
 # What a domain may make the hypervisor hold for channels that nobody has bound; bound ones cost nothing.
 DESCRIPTORS_PER_CHANNEL = 4
 MAX_UNBOUND_DESCRIPTORS = 512
+# Answers that a domain may leave unread: some thirty small ones, or four of the largest.
+ANSWERS_SIZE = 16384
 
 
 class Hypervisor:
     """All domains of one machine.
 
     Args:
-        watch: called with a domain whose hypercall socket or pidfd is new, to be listened to.
+        watch: called with a domain whose hypercall socket or pidfd is new or gone: those it has are to be
+            listened to.
     """
 
     def __init__(self, watch: Callable[[Domain], None]) -> None:
@@ -103,61 +108,59 @@ class Hypervisor:
             The domain, and for an adopted one the far end of its hypercall socket.
 
         Raises:
-            Refused: EINVAL, EEXIST, ENOMEM, EMFILE; the caller still owns the descriptors then.
+            Refused, OSError: EINVAL, EEXIST, ENOMEM, EMFILE; the caller still owns the descriptors then, and
+                nothing was made.
         """
         if not MIN_PAGES <= args.nr_pages <= MAX_PAGES or args.pool_pages > MAX_PAGES:
             raise Refused(errno.EINVAL)
         domid = self._new_domid(args)
-        ram_fd = make_memory(f"xenlike-d{domid}-ram", args.nr_pages * PAGE)
-        try:
+        with ExitStack() as undo:
+            ram_fd = make_memory(f"xenlike-d{domid}-ram", args.nr_pages * PAGE)
+            undo.callback(os.close, ram_fd)
             table_fd = make_memory(f"xenlike-d{domid}-grants", TABLE_SIZE)
-        except Refused:
-            os.close(ram_fd)
-            raise
-        theirs = None
-        if own_socket is None:
-            own_socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        domain = Domain(
-            domid=domid,
-            name=args.name,
-            flags=args.flags,
-            nr_pages=args.nr_pages,
-            socket=own_socket,
-            ram_fd=ram_fd,
-            table_fd=table_fd,
-            table=_core.map_shared(table_fd, TABLE_SIZE),
-            pool=Pool(domid, XENLIKE_POOL_BASE_PFN, args.pool_pages, args.max_windows),
-            config=config,
-            resource_fd=resource_fd,
-            store_domid=args.store_domid,
-            console_domid=args.console_domid,
-        )
-        self.domains[domid] = domain
-        try:
+            undo.callback(os.close, table_fd)
+            theirs = None
+            if own_socket is None:
+                own_socket, theirs = _socket_pair()
+                undo.callback(own_socket.close)
+                undo.callback(theirs.close)
+            table = _core.map_shared(table_fd, TABLE_SIZE)
+            undo.callback(table.close)
+            domain = Domain(
+                domid=domid,
+                name=args.name,
+                flags=args.flags,
+                nr_pages=args.nr_pages,
+                socket=own_socket,
+                ram_fd=ram_fd,
+                table_fd=table_fd,
+                table=table,
+                pool=Pool(domid, XENLIKE_POOL_BASE_PFN, args.pool_pages, args.max_windows),
+                config=config,
+                resource_fd=resource_fd,
+                store_domid=args.store_domid,
+                console_domid=args.console_domid,
+            )
+            undo.callback(self._release, domain)
             domain.store_pfn, domain.store_port = self._reserve(domain, gt.GNTTAB_RESERVED_XENSTORE, args.store_domid)
             domain.console_pfn, domain.console_port = self._reserve(
                 domain, gt.GNTTAB_RESERVED_CONSOLE, args.console_domid
             )
-        except Refused:
-            domain.resource_fd, domain.config = -1, b""
-            self._discard(domain)
-            if theirs is not None:
-                theirs.close()
-            raise
+            self.domains[domid] = domain
+            undo.callback(self.domains.pop, domid)
+            if args.flags & XENLIKE_CREATE_FORK:
+                if theirs is not None:
+                    theirs.close()
+                if self.zygote.socket is None:
+                    # It was given up; refuse at once rather than keep the caller waiting for nothing.
+                    raise Refused(errno.ECHILD)
+                self.zygote.ask(domid, args.name, stdio_fd)
+                theirs = None
+            else:
+                self._watch(domain)
+                domain.state = XENLIKE_DOMAIN_RUNNING
+            undo.pop_all()
         args.domid, args.store_port, args.console_port = domid, domain.store_port, domain.console_port
-        if args.flags & XENLIKE_CREATE_FORK:
-            if theirs is not None:
-                theirs.close()
-            domain.socket.close()
-            if self.zygote.socket is None and self.zygote.failures:
-                # It was given up; refuse at once rather than keep the caller waiting for nothing.
-                domain.resource_fd, domain.config = -1, b""
-                self._discard(domain)
-                raise Refused(errno.ECHILD)
-            self.zygote.ask(domid, args.name, stdio_fd)
-            return domain, None
-        self._watch(domain)
-        domain.state = XENLIKE_DOMAIN_RUNNING
         return domain, theirs
 
     def _new_socket(self, domid: int) -> socket.socket | None:
@@ -167,7 +170,7 @@ class Hypervisor:
             return None
         domain.socket.close()
         domain.early = None
-        domain.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        domain.socket, theirs = _socket_pair()
         self._watch(domain)
         return theirs
 
@@ -181,15 +184,25 @@ class Hypervisor:
 
     def born(self, domid: int, pid: int) -> Domain | None:
         """The zygote reported a child, which is this process's child by now; pid 0 if it could not fork."""
+        if pid < 0:
+            return None
         domain = self.domains.get(domid)
         if domain is None or domain.state != XENLIKE_DOMAIN_BUILDING:
-            # Destroyed meanwhile: its socket is closed and it leaves by itself; reap it then.
+            # Destroyed meanwhile.
+            if pid:
+                _end_child(pid)
             return None
-        if pid <= 0:
+        if not pid:
+            self.shut_down(domain, SHUTDOWN_crash)
+            return None
+        try:
+            domain.pidfd = os.pidfd_open(pid)
+        except OSError:
+            # Without a descriptor for it nobody would see its end.
+            _end_child(pid)
             self.shut_down(domain, SHUTDOWN_crash)
             return None
         domain.pid = pid
-        domain.pidfd = os.pidfd_open(pid)
         domain.state = XENLIKE_DOMAIN_RUNNING
         self._watch(domain)
         return domain
@@ -198,12 +211,10 @@ class Hypervisor:
 
     def alloc_unbound(self, domain: Domain, remote: int) -> Port:
         """Makes a port that `remote` may bind to; `near` has the owner's descriptors."""
-        if domain.ports.descriptors + DESCRIPTORS_PER_CHANNEL > MAX_UNBOUND_DESCRIPTORS:
-            raise Refused(errno.ENOSPC)
         port = domain.ports.allocate(PortState.UNBOUND)
         port.remote_domid = remote
         try:
-            self.renew(port)
+            self.renew(domain, port)
         except Refused:
             domain.ports.release(port)
             raise
@@ -220,7 +231,7 @@ class Hypervisor:
         port = domain.ports.allocate(PortState.INTERDOMAIN)
         try:
             if far_port.broken:
-                self.renew(far_port)
+                self.renew(remote, far_port)
         except Refused:
             domain.ports.release(port)
             raise
@@ -230,9 +241,15 @@ class Hypervisor:
         far_port.state, far_port.remote_port = PortState.INTERDOMAIN, port.number
         return port
 
-    def renew(self, port: Port) -> None:
-        """Makes the descriptors of an unbound port, also anew when its peer is gone."""
+    def renew(self, owner: Domain, port: Port) -> None:
+        """Makes the descriptors of an unbound port, also anew when its peer is gone.
+
+        Raises:
+            Refused: ENOSPC, the owner has too many of these; EMFILE.
+        """
         port.close_descriptors()
+        if owner.ports.descriptors + DESCRIPTORS_PER_CHANNEL > MAX_UNBOUND_DESCRIPTORS:
+            raise Refused(errno.ENOSPC)
         port.near, port.far = make_channel()
         # Whoever binds finds an event pending, as on Xen: it may have been waited for already.
         notify(port.near.tx)
@@ -317,6 +334,7 @@ class Hypervisor:
             domain.pidfd = -1
         domain.state = XENLIKE_DOMAIN_DYING
         domain.hang_up()
+        self._watch(domain)
         touched = self.grants.release_all(domain)
         for port in list(domain.ports.ports.values()):
             self.close_port(domain, port)
@@ -342,14 +360,30 @@ class Hypervisor:
         if domain.state == XENLIKE_DOMAIN_DEAD and domain.reaped:
             self.domains.pop(domain.domid, None)
 
-    def _discard(self, domain: Domain) -> None:
-        """Undoes a creation that failed half-way."""
+    def _release(self, domain: Domain) -> None:
+        """Undoes what a creation that failed had made around its memory."""
+        domain.hang_up()
+        self._watch(domain)
         for port in list(domain.ports.ports.values()):
             domain.ports.release(port)
         domain.pool.close_idle()
-        domain.hang_up()
-        domain.close_memory()
-        del self.domains[domain.domid]
+
+
+def _socket_pair() -> tuple[socket.socket, socket.socket]:
+    """Makes a hypercall socket: the hypervisor's end, and the domain's.
+
+    Few answers fit into it: their descriptors are open for as long as the domain does not read, and count
+    against the user of all domains.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ANSWERS_SIZE)
+    return ours, theirs
+
+
+def _end_child(pid: int) -> None:
+    """Ends and reaps a child that is to be no domain; it waits for its first answer, so it is soon over."""
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
 
 
 def _wait(pidfd: int) -> int:

@@ -14,6 +14,7 @@ import select
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 
 from xenlike._core.fds import recv_message, send_message
 from xenlike.abi.hypercall import (
@@ -35,7 +36,7 @@ log = logging.getLogger(__name__)
 DOM0_PAGES = 16
 DOM0_POOL_PAGES = 1 << 20
 DOM0_WINDOWS = 4096
-# How often in a row a zygote may die without having forked anything.
+# How often in a row a zygote may die before it is ready.
 ZYGOTE_FAILURES = 3
 END_PATIENCE_S = 2
 
@@ -51,6 +52,8 @@ class Loop:
 
     def __init__(self, dom0: socket.socket, store_domid: int, parent_pid: int) -> None:
         self._epoll = select.epoll()
+        # Descriptors that are listened to only since this turn: its events are of others that had their numbers.
+        self._fresh: set[int] = set()
         self._ready: dict[int, Callable[[], None]] = {}
         self._watched: dict[int, list[int]] = {}
         self.xen = Hypervisor(self._watch)
@@ -72,9 +75,10 @@ class Loop:
         """Serves until domain 0 is gone; then ends every process of the machine."""
         self._start_zygote()
         while self._running:
+            self._fresh.clear()
             for fd, _ in self._epoll.poll():
                 handler = self._ready.get(fd)
-                if handler is not None:
+                if handler is not None and fd not in self._fresh:
                     handler()
         self._end_all()
 
@@ -84,6 +88,7 @@ class Loop:
 
     def _listen(self, fd: int, handler: Callable[[], None]) -> None:
         self._ready[fd] = handler
+        self._fresh.add(fd)
         self._epoll.register(fd, select.EPOLLIN)
 
     def _ignore(self, fd: int) -> None:
@@ -130,11 +135,15 @@ class Loop:
         zygote.bury()
         if zygote.failures < ZYGOTE_FAILURES:
             log.warning("the zygote died; starting another")
-            self._start_zygote()
-        else:
-            log.error("the zygote died %d times without a birth; new domains will crash", zygote.failures)
-            for domid in zygote.give_up():
-                self.xen.shut_down(self.xen.domains[domid], SHUTDOWN_crash)
+            try:
+                self._start_zygote()
+                return
+            except OSError as error:
+                log.error("no zygote can be started: %s", error)
+                zygote.stop()
+        log.error("the zygote died %d times in a row; new domains are refused", zygote.failures)
+        for domid in zygote.give_up():
+            self.xen.shut_down(self.xen.domains[domid], SHUTDOWN_crash)
 
     def _drain_reports(self) -> None:
         zygote = self.xen.zygote
@@ -149,19 +158,14 @@ class Loop:
         """Listens to what the domain has open now: its socket, and its pidfd once it has one."""
         for fd in self._watched.pop(domain.domid, []):
             self._ignore(fd)
-        watched = [domain.socket.fileno()]
-        self._listen(watched[0], lambda: self._socket_ready(domain))
-        if domain.pidfd >= 0:
-            watched.append(domain.pidfd)
-            self._listen(domain.pidfd, lambda: self._process_ended(domain))
-        self._watched[domain.domid] = watched
-
-    def _unwatch(self, domain: Domain) -> None:
-        for fd in self._watched.pop(domain.domid, []):
-            self._ignore(fd)
+        handlers = {domain.socket.fileno(): self._socket_ready, domain.pidfd: self._process_ended}
+        handlers.pop(-1, None)
+        for fd, handler in handlers.items():
+            self._listen(fd, partial(handler, domain))
+        if handlers:
+            self._watched[domain.domid] = list(handlers)
 
     def _process_ended(self, domain: Domain) -> None:
-        self._unwatch(domain)
         self.xen.died(domain)
 
     def _socket_ready(self, domain: Domain) -> None:
@@ -211,7 +215,6 @@ class Loop:
             # Its zygote died before the report; the next one is asked again, with another socket.
             pass
         elif domain.pidfd < 0:
-            self._unwatch(domain)
             self.xen.died(domain)
         elif domain.alive:
             # An exiting process closes its descriptors after its exit status is settled, so for that one

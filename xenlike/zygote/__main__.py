@@ -1,6 +1,7 @@
 """The zygote process: `python -m xenlike.zygote FD`, FD being a socket to the hypervisor.
 
     hypervisor                      zygote                     domain
+                            <-      ready
     (domid, name) + socket  ->
                                     fork, fork        ->       bootstrap (the hypervisor holds the reply)
                             <-      (domid, pid)
