@@ -40,7 +40,7 @@ static uint64_t word(uint64_t index, unsigned generation)
     return x ^ (x >> 29);
 }
 
-/* Which sectors of its page segment `s` of region `r` moves: all of it, but for the last segment. */
+/* Every segment moves a whole page, but for a request's last, which moves 1 to 8 sectors at the page's end. */
 static unsigned segments_of(int region)
 {
     return 1 + region % MAX_SEGMENTS;
@@ -56,17 +56,23 @@ static unsigned total_sectors(int region)
     return (segments_of(region) - 1) * SECTORS_PER_PAGE + sectors_of(region, segments_of(region) - 1);
 }
 
-/* The last segment does not start at its page's first sector, where it does not fill the page. */
 static unsigned first_sector(int region, unsigned segment)
 {
     return SECTORS_PER_PAGE - sectors_of(region, segment);
+}
+
+/* Where in the pool the words of a segment are. */
+static uint64_t *words_of(int slot, int region, unsigned segment)
+{
+    char *page = pool + (slot * MAX_SEGMENTS + segment) * PAGE_SIZE;
+    return (uint64_t *)(page + first_sector(region, segment) * 512);
 }
 
 static void fill(int slot, int region, unsigned generation)
 {
     uint64_t index = (uint64_t)region * STRIDE * 64;
     for (unsigned s = 0; s < segments_of(region); s++) {
-        uint64_t *to = (uint64_t *)(pool + (slot * MAX_SEGMENTS + s) * PAGE_SIZE) + first_sector(region, s) * 64;
+        uint64_t *to = words_of(slot, region, s);
         for (unsigned i = 0; i < sectors_of(region, s) * 64; i++)
             *to++ = word(index++, generation);
     }
@@ -76,12 +82,12 @@ static void check(int slot, int region, unsigned generation)
 {
     uint64_t index = (uint64_t)region * STRIDE * 64;
     for (unsigned s = 0; s < segments_of(region); s++) {
-        const uint64_t *at =
-            (uint64_t *)(pool + (slot * MAX_SEGMENTS + s) * PAGE_SIZE) + first_sector(region, s) * 64;
+        const uint64_t *at = words_of(slot, region, s);
         for (unsigned i = 0; i < sectors_of(region, s) * 64; i++, at++, index++)
             if (*at != word(index, generation))
-                die("region %d, word %llu: %#llx where %#llx was expected", region, (unsigned long long)index,
-                    (unsigned long long)*at, (unsigned long long)word(index, generation));
+                die("region %d, word %llu: %#llx where %#llx was expected", region,
+                    (unsigned long long)index, (unsigned long long)*at,
+                    (unsigned long long)word(index, generation));
     }
 }
 
@@ -114,8 +120,10 @@ static void kick(void)
     }
 }
 
-/* Takes at least one response; calls `done` for each. */
-static void collect(uint8_t operation, void (*done)(int slot, int region, unsigned generation), unsigned generation)
+typedef void (*done_fn)(int slot, int region, unsigned generation);
+
+/* Takes all responses there are, at least one; calls `done` for each. */
+static void collect(uint8_t operation, done_fn done, unsigned generation)
 {
     int more;
     for (;;) {
@@ -129,8 +137,8 @@ static void collect(uint8_t operation, void (*done)(int slot, int region, unsign
                 if (response.id >= SLOTS || region_of[response.id] == -2)
                     die("a response for id %llu, which is not in flight", (unsigned long long)response.id);
                 if (response.operation != operation || response.status != BLKIF_RSP_OKAY)
-                    die("operation %u, region %d: status %d for operation %u", operation, region_of[response.id],
-                        response.status, response.operation);
+                    die("operation %u, region %d: status %d for operation %u", operation,
+                        region_of[response.id], response.status, response.operation);
                 if (done)
                     done(response.id, region_of[response.id], generation);
                 region_of[response.id] = -2;
@@ -252,7 +260,8 @@ int main(int argc, char **argv)
     domid_t backend_id = connect(first);
     unsigned long long sectors = store_read_number(node(backend, "sectors"), 0);
     unsigned long long sector_size = store_read_number(node(backend, "sector-size"), 0);
-    say("connected to d%u: %llu sectors of %llu bytes, indices from %u", backend_id, sectors, sector_size, first);
+    say("connected to d%u: %llu sectors of %llu bytes, indices from %u", backend_id, sectors, sector_size,
+        first);
     if (sector_size != 512 || sectors < (unsigned long long)regions * STRIDE)
         die("the disk is too small");
 
@@ -263,7 +272,8 @@ int main(int argc, char **argv)
     unsigned long long moved = 0;
     for (int region = 0; region < regions; region++)
         moved += 3 * total_sectors(region);
-    say("%d requests of each kind, %llu sectors, %lu notifications, %lu wraps", regions, moved, notifications, wraps);
+    say("%d requests of each kind, %llu sectors, %lu notifications, %lu wraps", regions, moved,
+        notifications, wraps);
 
     disconnect();
     shutdown_domain(SHUTDOWN_poweroff);

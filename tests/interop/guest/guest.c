@@ -71,6 +71,16 @@ static int hypercall(uint16_t op, uint16_t cmd, void *arg, size_t size, int *fds
     return reply.ret;
 }
 
+static int xenlike_op(uint16_t cmd, void *arg, size_t size, int *fds, unsigned max_fds)
+{
+    return hypercall(XENLIKE_HYPERVISOR_xenlike_op, cmd, arg, size, fds, max_fds);
+}
+
+static int event_channel_op(uint16_t cmd, void *arg, size_t size, int *fds, unsigned max_fds)
+{
+    return hypercall(XENLIKE_HYPERVISOR_event_channel_op, cmd, arg, size, fds, max_fds);
+}
+
 static void must(int result, const char *what)
 {
     if (result < 0)
@@ -102,7 +112,7 @@ void guest_init(void)
     }
     hypercall_fd = atoi(number);
     /* ram, grant table, store window, console window, store rx and tx, console rx and tx */
-    must(hypercall(XENLIKE_HYPERVISOR_xenlike_op, XENLIKE_BOOTSTRAP, &start, sizeof start, fds, 8), "bootstrap");
+    must(xenlike_op(XENLIKE_BOOTSTRAP, &start, sizeof start, fds, 8), "bootstrap");
     if (start.magic != XENLIKE_START_MAGIC || start.version != XENLIKE_START_VERSION)
         die("this is no start info: magic %#llx", (unsigned long long)start.magic);
     if (!(start.flags & XENLIKE_START_STORE) || !(start.flags & XENLIKE_START_CONSOLE))
@@ -129,7 +139,7 @@ void *alloc_window(domid_t peer, uint32_t nr_pages, uint64_t *pfn)
     struct xenlike_alloc_window arg = { .peer = peer, .nr_pages = nr_pages };
     size_t length;
     int fd = -1;
-    must(hypercall(XENLIKE_HYPERVISOR_xenlike_op, XENLIKE_ALLOC_WINDOW, &arg, sizeof arg, &fd, 1), "alloc_window");
+    must(xenlike_op(XENLIKE_ALLOC_WINDOW, &arg, sizeof arg, &fd, 1), "alloc_window");
     void *address = map_fd(fd, &length);
     if (length != (size_t)nr_pages * PAGE_SIZE)
         die("a window of %u pages has %zu bytes", nr_pages, length);
@@ -140,7 +150,7 @@ void *alloc_window(domid_t peer, uint32_t nr_pages, uint64_t *pfn)
 void free_window(uint64_t pfn)
 {
     struct xenlike_free_window arg = { .pfn = pfn };
-    must(hypercall(XENLIKE_HYPERVISOR_xenlike_op, XENLIKE_FREE_WINDOW, &arg, sizeof arg, NULL, 0), "free_window");
+    must(xenlike_op(XENLIKE_FREE_WINDOW, &arg, sizeof arg, NULL, 0), "free_window");
 }
 
 grant_ref_t grant(domid_t peer, uint64_t pfn)
@@ -158,17 +168,17 @@ grant_ref_t grant(domid_t peer, uint64_t pfn)
 
 void end_grant(grant_ref_t ref)
 {
-    uint16_t idle = GTF_permit_access;
+    const uint16_t idle = GTF_permit_access;
     /* The flags change only if nobody maps the page: mapping sets GTF_reading or GTF_writing. */
-    if (!__atomic_compare_exchange_n(&grant_table[ref].flags, &idle, 0, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
-        die("grant %u is still in use: flags %#x", ref, idle);
+    if (!__sync_bool_compare_and_swap(&grant_table[ref].flags, idle, 0))
+        die("grant %u is still in use: flags %#x", ref, grant_table[ref].flags);
 }
 
 struct channel alloc_unbound(domid_t remote)
 {
     struct evtchn_alloc_unbound arg = { .dom = DOMID_SELF, .remote_dom = remote };
     int fds[2] = { -1, -1 };
-    must(hypercall(XENLIKE_HYPERVISOR_event_channel_op, EVTCHNOP_alloc_unbound, &arg, sizeof arg, fds, 2), "alloc_unbound");
+    must(event_channel_op(EVTCHNOP_alloc_unbound, &arg, sizeof arg, fds, 2), "alloc_unbound");
     return (struct channel){ arg.port, fds[0], fds[1] };
 }
 
@@ -286,7 +296,7 @@ static void store_receive(void *data, size_t length)
 static unsigned watch_events;
 
 /* Takes one message off the ring; watch events are counted, a reply is returned with its payload. */
-static struct xsd_sockmsg store_message(char payload[XENSTORE_PAYLOAD_MAX + 1])
+static struct xsd_sockmsg store_message(char *payload)
 {
     struct xsd_sockmsg header;
     store_receive(&header, sizeof header);
@@ -299,8 +309,8 @@ static struct xsd_sockmsg store_message(char payload[XENSTORE_PAYLOAD_MAX + 1])
     return header;
 }
 
-/* Sends one request and waits for its reply; returns false for XS_ERROR, whose name is then in `reply`. */
-static int store_talk(uint32_t type, const void *payload, size_t length, char reply[XENSTORE_PAYLOAD_MAX + 1])
+/* Sends one request and waits for its reply; false for XS_ERROR, whose name is then in `reply`. */
+static int store_talk(uint32_t type, const void *payload, size_t length, char *reply)
 {
     static uint32_t req_id;
     struct xsd_sockmsg header = { .type = type, .req_id = ++req_id, .len = length };
