@@ -190,7 +190,7 @@ def test_nothing_that_was_acknowledged_is_lost_when_it_is_killed(path):
     acknowledged: dict[str, int] = {}
     tried: dict[str, int] = {}
     try:
-        for life in range(20):
+        for life in range(10):
             daemon = Daemon(path, "--log-fd", str(log), pass_fds=(log,))
             with SyncStore(path) as store:
                 for name, value in tried.items():

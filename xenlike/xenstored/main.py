@@ -62,7 +62,7 @@ def serve(domain: Domain) -> None:
             logger.warning("d%s cannot be served: %s", domid, refused)
     tools = domain.resources.take("socket")
     if tools is not None and tools.fd is not None:
-        server.listen(socket.socket(fileno=tools.fd))
+        server.listen(socket.socket(fileno=tools.fd), lambda pid: _is_tool(domain, pid))
     server.mourn_on(domain.events.bind_virq(VIRQ_DOM_EXC), lambda: _states(domain))
     server.run()
 
@@ -80,11 +80,17 @@ def _states(domain: Domain) -> Callable[[int], str | None]:
     return known.get
 
 
+def _is_tool(domain: Domain, pid: int) -> bool:
+    """Says whether a process is none of the machine's domains, which are to use their rings."""
+    domids = {info.domid for info in domain.hypercalls.domain_infos() if info.pid == pid}
+    return not domids or 0 in domids
+
+
 def run_alone(socket_path: Path, *, log_fd: int | None = None) -> None:
     """Serves a Unix socket, without any domain, until SIGTERM or Ctrl-C.
 
     Args:
-        socket_path: where tools find it; made here, removed at the end.
+        socket_path: where tools find it; made here, for this user only, and removed at the end.
         log_fd: a file or memfd from which the tree is built, and which is kept up to date.
 
     Raises:
@@ -127,6 +133,7 @@ def _listening(path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX) as sock:
         try:
             sock.bind(str(fresh))
+            fresh.chmod(0o600)
             sock.listen(128)
             fresh.rename(path)
         finally:

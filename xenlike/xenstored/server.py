@@ -72,9 +72,14 @@ class Server:
             self.store.restore(record)
         self._rings.restoring = False
 
-    def listen(self, sock: socket.socket) -> None:
-        """Serves whoever connects to a listening socket."""
-        self._listeners.append(Listener(self, sock))
+    def listen(self, sock: socket.socket, admits: Callable[[int], bool] = lambda pid: True) -> None:
+        """Serves who connects to a listening socket, as domain 0.
+
+        Args:
+            sock: taken over.
+            admits: says whether a process may, by its pid.
+        """
+        self._listeners.append(Listener(self, sock, admits))
 
     def mourn_on(self, channel: Channel, states: Callable[[], Callable[[int], str | None]]) -> None:
         """Looks after dead domains whenever a channel says so, and once now.
@@ -99,7 +104,7 @@ class Server:
             Refused: its ring cannot be mapped or its port not be bound.
         """
         known = self.store.domains.get(domid)
-        if known is None or known.port != port:
+        if known is None or known.port != port or not known.is_attached:
             self.store.introduce(domid, 0, port)
             self.store.publish()
 

@@ -6,6 +6,8 @@ import errno
 import logging
 import select
 import socket
+import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from xenlike.xenstored.connection import Connection
@@ -109,10 +111,17 @@ class SocketConnection(Connection):
 
 
 class Listener:
-    """A listening socket."""
+    """A listening socket.
 
-    def __init__(self, server: Server, sock: socket.socket) -> None:
+    Args:
+        server: whose loop it lives in.
+        sock: taken over.
+        admits: says whether a process may connect, by its pid.
+    """
+
+    def __init__(self, server: Server, sock: socket.socket, admits: Callable[[int], bool]) -> None:
         sock.setblocking(False)
+        self._admits = admits
         self._server = server
         self._socket = sock
         self._resting = False
@@ -133,6 +142,11 @@ class Listener:
                 else:
                     logger.debug("accept: %s", error)
                 return
+            pid = int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], sys.byteorder)
+            if not self._admits(pid):
+                logger.warning("process %d may not use the store's socket", pid)
+                sock.close()
+                continue
             self._server.opened(SocketConnection(self._server, sock))
 
     def resume(self) -> None:

@@ -204,6 +204,40 @@ def test_nothing_runs_while_nobody_asks(server):
         assert len(turns) - before <= 3
 
 
+def test_the_listener_asks_whether_a_process_may(server, tmp_path):
+    asked = []
+
+    def admits(pid):
+        asked.append(pid)
+        return len(asked) > 1
+
+    path = tmp_path / "socket"
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(str(path))
+    sock.listen()
+    server.call(lambda: server.server.listen(sock, admits))
+    with SyncStore(path) as refused, pytest.raises(PeerGone):
+        refused.read("/tool")
+    with SyncStore(path) as store:
+        assert store.read("/tool") == ""
+    assert asked == [os.getpid()] * 2
+
+
+def test_the_log_is_compacted_on_the_way():
+    log = os.memfd_create("log")
+    try:
+        with running(log_fd=log) as first, SyncStore(first.connect()) as store:
+            for number in range(600):
+                store.write(f"/n/{number % 7}", f"{number} " * 900)
+        assert os.fstat(log).st_size > 1 << 20 > os.fstat(log).st_blocks * 512
+        with running(log_fd=log) as second, SyncStore(second.connect()) as store:
+            assert store.ls("/n") == [str(number) for number in range(7)]
+            for number in range(593, 600):
+                assert store.read(f"/n/{number % 7}") == f"{number} " * 900
+    finally:
+        os.close(log)
+
+
 # --- rings ---
 
 
