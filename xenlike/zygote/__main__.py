@@ -29,7 +29,7 @@ READY = -1
 
 # What every Python domain uses. Frontends and backends are resolved late, so that a guest holds no
 # backend code; the exception is what nearly every guest opens first.
-WARM = ("xenlike.domain.runtime", "xenlike.xenbus", "xenlike.frontends.block")
+WARM = ("xenlike.domain.runtime", "xenlike.xenbus.service", "xenlike.frontends.block")
 
 
 def main(fd: int) -> None:
