@@ -149,6 +149,11 @@ class Running:
         if raised:
             raise raised[0]
 
+    def settle(self) -> None:
+        """Waits until everything that happened before has been handled: the second call is of a later turn."""
+        self.call(lambda: None)
+        self.call(lambda: None)
+
     def connect(self) -> socket.socket:
         """Returns a connected socket to it."""
         from xenlike.xenstored.sockets import SocketConnection
