@@ -153,7 +153,9 @@ def test_a_client_that_does_not_read_is_not_read_from(server):
         assert asked < 100_000
         # Others are served meanwhile, and the daemon holds little for it.
         assert store.read("/tool") == ""
-        (connection,) = [c for c in server.server._sockets if c.paused]
+        while not (paused := [c for c in server.server._sockets if c.paused]):
+            server.settle()
+        (connection,) = paused
         assert connection.backlog < 1 << 20
         assert len(receive(lazy, asked)) == asked
         lazy.setblocking(True)
