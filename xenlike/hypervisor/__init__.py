@@ -5,6 +5,8 @@ connected, not when a request is made.
 
     loop.py         one epoll: reads a message, answers it
     hypercalls.py   from a message to a reply, by Xen's numbers
+    call.py         one call under way
+    *_op.py, domctl.py   the operations, one file for each hypercall
     hypervisor.py   the domain table: birth, shutdown, death, burial; joining of event channels
     domain.py       what is known of one domain
     frames.py       private RAM, and windows of grantable memory
