@@ -66,6 +66,11 @@ class Resources:
         self._receive_all()
         return self._held.pop(key, None)
 
+    def discard(self, key: str) -> None:
+        """Closes a resource that nobody has taken, and will not."""
+        self._receive_all()
+        _discard(self._held.pop(key, None))
+
     def put(self, key: str, fd: int | None, info: Mapping[str, object]) -> None:
         """Puts a resource here by hand, with a duplicate of its descriptor: how domain 0 serves itself."""
         _discard(self._held.pop(key, None))

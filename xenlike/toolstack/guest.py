@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections import deque
+from typing import Literal
 
 import trio
 
@@ -19,6 +20,9 @@ from xenlike.toolstack.spec import DomainSpec
 # A domain that ends more often than this is not started again: xl has the same guard.
 MAX_RESTARTS = 5
 RESTART_SPAN_S = 10.0
+
+Phase = Literal["starting", "up", "dead", "relinking"]
+"""Where a domain stands: a dead one may be starting again, and then has those relinked to it that it serves."""
 
 
 class Running:
@@ -55,7 +59,7 @@ class Guest:
     def __init__(self, domain0: Domain, spec: DomainSpec) -> None:
         self._domain0 = domain0
         self.spec = spec
-        self.being_buried = False
+        self.phase: Phase = "starting"
         self.destroyed = False
         self._running: Running | None = None
         self._exit: Exit | None = None
@@ -117,7 +121,7 @@ class Guest:
             MachineError: it ended instead.
         """
         while self._exit is None:
-            if self.domid != domid and not self.being_buried:
+            if self.domid != domid and self.phase == "up":
                 return self.domid
             await self._changed.wait()
         raise MachineError(f"domain {self.name!r} ended ({self._exit}) and was not started again")
@@ -161,6 +165,16 @@ class Guest:
         self._running = running
         self._starts.append(time.monotonic())
         self._change()
+
+    def enter(self, phase: Phase) -> None:
+        """Goes to another phase."""
+        self.phase = phase
+        self._change()
+
+    async def wait_started(self) -> None:
+        """Waits until it starts no more: it is there, or has failed to."""
+        while self.phase == "starting":
+            await self._changed.wait()
 
     def ended(self, ending: Exit) -> None:
         """The last life is over."""

@@ -27,7 +27,7 @@ from xenlike.abi.xen import VIRQ_DOM_EXC
 from xenlike.domain.domain import Domain
 from xenlike.domain.groups import ungrouped
 from xenlike.domain.resources import ResourceSender
-from xenlike.errors import ConfigError, HypervisorGone, MachineError, NoSuchDomain
+from xenlike.errors import ConfigError, HypervisorGone, MachineError, NoSuchDomain, XenlikeError
 from xenlike.toolstack.config import Action
 from xenlike.toolstack.console_log import ConsoleLog
 from xenlike.toolstack.consoles import GuestConsole, LinePrinter, Sink
@@ -46,6 +46,7 @@ from xenlike.toolstack.storeserver import STORE_DOMID, StoreServer
 
 # A cold start takes a third of a second; this is for a host that is very busy.
 START_PATIENCE_S = 30
+LIVING = (hc.XENLIKE_DOMAIN_BUILDING, hc.XENLIKE_DOMAIN_RUNNING)
 DEAD = (hc.XENLIKE_DOMAIN_DYING, hc.XENLIKE_DOMAIN_DEAD)
 
 
@@ -159,8 +160,15 @@ class Machine:
             await self._boot(guest, how)
         except BaseException:
             del self._guests[spec.name]
+            guest.enter("dead")
             raise
+        self._is_up(guest)
         return guest
+
+    def _is_up(self, guest: Guest) -> None:
+        guest.enter("up")
+        # It may have died on the way, when there was nothing to bury yet.
+        self._bury_the_dead()
 
     async def _boot(self, guest: Guest, how: int) -> None:
         """Creates the domain, its directories and its devices; undoes all of it on any error."""
@@ -195,8 +203,13 @@ class Machine:
             directories = domain_nodes(
                 created.domid, spec.name, spec.memory >> 10, created.console_port, created.store_port
             )
-            await self._plugs.connect(guest, directories, images)
-        except BaseException:
+            try:
+                await self._plugs.connect(guest, directories, images)
+            except OSError:
+                if self._lives(created.domid):
+                    raise
+                # It has died, which is no error of ours: it is buried as any other.
+        except BaseException as error:
             for fd in (stdio_read, stdio_write):
                 if fd >= 0:
                     os.close(fd)
@@ -205,12 +218,19 @@ class Machine:
                 console.close()
             if created is not None:
                 with trio.CancelScope(shield=True), trio.move_on_after(5):
+                    dead = not self._lives(created.domid)
                     self.hypercalls.destroy_domain(created.domid)
                     await self._plugs.forget(guest, created.domid)
+                if dead and isinstance(error, OSError):
+                    raise MachineError(f"domain {spec.name!r} died while it was being started") from error
             raise
         finally:
             close_images(images)
         self._nursery.start_soon(console.run)
+
+    def _lives(self, domid: int) -> bool:
+        info = self.hypercalls.domain_info(domid)
+        return info is not None and info.domid == domid and info.state in LIVING
 
     def _feeder(self, name: str) -> Callable[[bytes], None]:
         def feed(data: bytes) -> None:
@@ -312,11 +332,11 @@ class Machine:
         if store is None or store.state == hc.XENLIKE_DOMAIN_DEAD:
             self._store_server.restart()
         for guest in list(self._guests.values()):
-            if not guest.is_running or guest.being_buried:
+            if not guest.is_running or guest.phase != "up":
                 continue
             info = infos.get(guest.domid)
             if info is None or info.state in DEAD:
-                guest.being_buried = True
+                guest.enter("dead")
                 self._nursery.start_soon(self._bury, guest, DESTROYED if info is None else exit_of(info))
 
     async def _bury(self, guest: Guest, ending: Exit) -> None:
@@ -336,7 +356,7 @@ class Machine:
             try:
                 await self._restart(guest)
                 return
-            except (ConfigError, OSError) as error:
+            except (XenlikeError, OSError) as error:
                 self._feeder(guest.name)(f"cannot start again: {error}\n".encode())
         self.console.end(guest.name)
         guest.ended(ending)
@@ -344,10 +364,16 @@ class Machine:
             self._guests.pop(guest.name, None)
 
     async def _restart(self, guest: Guest) -> None:
-        guest.being_buried = False
-        await self._boot(guest, hc.XENLIKE_CREATE_FORK)
+        guest.enter("starting")
+        try:
+            await self._boot(guest, hc.XENLIKE_CREATE_FORK)
+        except BaseException:
+            guest.enter("dead")
+            raise
         # Those who were served by the dead find the living under its new number.
+        guest.enter("relinking")
         await self._plugs.relink(guest)
+        self._is_up(guest)
 
 
 @asynccontextmanager

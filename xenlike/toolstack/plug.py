@@ -33,7 +33,7 @@ from xenlike.xenbus.registry import driver_types
 if TYPE_CHECKING:
     from xenlike.domain.domain import Domain
     from xenlike.domain.store import Store, Transaction
-    from xenlike.toolstack.guest import Guest, Running
+    from xenlike.toolstack.guest import Guest
 
 log = logging.getLogger(__name__)
 
@@ -171,12 +171,20 @@ class Plugs:
             # Domain 0's own backends take it from the same kind of channel.
             self._domain0.resources.put(attachment.resource, image.fd, image.info)
             return
-        self._running(attachment.back).resources.send(attachment.resource, image.fd, image.info)
+        backend = self._guest(attachment.back)
+        try:
+            backend.running.resources.send(attachment.resource, image.fd, image.info)
+        except BlockingIOError:
+            raise MachineError(f"domain {backend.name!r} does not take the images that it is to serve") from None
+        except OSError as error:
+            # It has just died. If it is started again, `relink` sends the image to its successor.
+            if backend.spec.on_crash != "restart":
+                raise MachineError(f"domain {backend.name!r}, which is to serve {device.name}, has died") from error
 
-    def _running(self, domid: int) -> Running:
+    def _guest(self, domid: int) -> Guest:
         for guest in self._guests.values():
             if guest.is_running and guest.domid == domid:
-                return guest.running
+                return guest
         raise NoSuchDomain(f"d{domid} is not running")
 
     async def attach(self, guest: Guest, device: Disk | Device, timeout_s: float) -> None:
@@ -198,7 +206,7 @@ class Plugs:
                 with trio.CancelScope(shield=True):
                     await self._close(attachment, CLOSING_PATIENCE_S)
                     await self._remove(attachment.frontend)
-                    await self._remove_backend(attachment.backend)
+                    await self._remove_backend(attachment)
                 raise
         except BaseException:
             guest.spec.devices.remove(device)
@@ -230,7 +238,7 @@ class Plugs:
         await self._close(attachment, timeout_s)
         guest.spec.devices.remove(device)
         await self._remove(attachment.frontend)
-        await self._remove_backend(attachment.backend)
+        await self._remove_backend(attachment)
 
     async def _close(self, attachment: Attachment, timeout_s: float) -> None:
         """Asks a backend to close, and waits until it has or the time is over."""
@@ -268,8 +276,9 @@ class Plugs:
         for path in paths:
             await self._store.rm(path)
 
-    async def _remove_backend(self, path: str) -> None:
+    async def _remove_backend(self, attachment: Attachment) -> None:
         """Removes a backend's directory, and that of its guest with the last one in it, as libxl does."""
+        path = attachment.backend
         guest = path.rpartition("/")[0]
 
         async def attempt(tx: Transaction) -> None:
@@ -278,6 +287,14 @@ class Plugs:
                 await tx.rm(guest)
 
         await self._store.transact(attempt)
+        # The device may have gone before its backend came to take the image.
+        if attachment.back == 0:
+            self._domain0.resources.discard(attachment.resource)
+            return
+        try:
+            self._guest(attachment.back).running.resources.withdraw(attachment.resource)
+        except NoSuchDomain:
+            pass
 
     # -- deaths ------------------------------------------------------------------------------------
 
@@ -304,15 +321,13 @@ class Plugs:
     async def _bury_frontend(self, attachment: Attachment) -> None:
         await self._remove(attachment.frontend)
         await self._close(attachment, CLOSING_PATIENCE_S)
-        await self._remove_backend(attachment.backend)
+        await self._remove_backend(attachment)
 
     async def forget(self, guest: Guest, domid: int) -> None:
         """Removes all that the store has of a domain."""
         for device in guest.spec.devices:
             try:
-                await self._remove_backend(
-                    Attachment(device.type, device.id, domid, self._backend_domid(device)).backend
-                )
+                await self._remove_backend(Attachment(device.type, device.id, domid, self._backend_domid(device)))
             except ConfigError:
                 continue
         await self._remove(home(domid))
@@ -327,7 +342,7 @@ class Plugs:
         return [
             (guest, device)
             for guest in self._guests.values()
-            if guest.is_running and not guest.being_buried
+            if guest.is_running and guest.phase != "dead"
             for device in guest.spec.devices
             if device.backend == name
         ]
@@ -337,6 +352,8 @@ class Plugs:
         for guest, device in self.served_by(driver_domain.name):
             if guest is driver_domain:
                 continue
+            # What it is being given was written for the backend's old number, and must not come after this.
+            await guest.wait_started()
             try:
                 images = self.open_images([device])
             except ConfigError as error:
@@ -349,11 +366,15 @@ class Plugs:
                 back, front = self._directories(attachment, device)
 
                 async def link(tx: Transaction, back: Directory = back, front: Directory = front) -> None:
+                    if not await tx.exists(front.path):
+                        return  # taken away meanwhile, or its domain has died
                     # Every node there has permissions of its own, for the backend's old number.
                     await tx.rm(front.path)
                     await self.make([back, front], tx)
 
                 await self._store.transact(link)
+            except (NoSuchDomain, OSError) as error:
+                log.warning("%s of %s: %s", device.name, guest.name, error)
             finally:
                 close_images(images)
 
