@@ -40,7 +40,7 @@ class Reply(NamedTuple):
 
     tag: int
     ret: int
-    count: int
+    structs: int
     body: bytes
     fds: list[int]
 
@@ -93,8 +93,8 @@ class Raw:
         payload = b"".join(operation.pack() for operation in operations)
         reply = self.call(hc.HYPERVISOR_grant_table_op, cmd, payload, len(operations))
         assert reply.ret == 0
-        assert reply.count == len(operations)
-        return type(operations[0]).unpack_many(reply.body, reply.count), reply.fds
+        assert reply.structs == len(operations)
+        return type(operations[0]).unpack_many(reply.body, reply.structs), reply.fds
 
     def alive(self) -> bool:
         """Whether the hypervisor still answers this domain."""
@@ -221,6 +221,8 @@ class RawMachine:
         self.dom0 = Raw(ours)
         self.domains: list[Raw] = []
         self._death = -1
+        # A test has left it without what others need.
+        self.expendable = False
 
     def close(self) -> None:
         for domain in [*self.domains, self.dom0]:
@@ -263,9 +265,13 @@ class RawMachine:
         """Makes a domain and plays it."""
         ret, argument, fds = self.create(how=how | hc.XENLIKE_CREATE_ADOPT, **arguments)
         assert ret == 0, os.strerror(-ret)
+        return self.play(fds[0], argument.domid)
+
+    def play(self, fd: int, domid: int) -> Raw:
+        """Plays a domain that was created, by its socket."""
         # The socket's number is the domain's own now.
-        self.dom0.fds.remove(fds[0])
-        domain = Raw(socket.socket(fileno=fds[0]), argument.domid)
+        self.dom0.fds.remove(fd)
+        domain = Raw(socket.socket(fileno=fd), domid)
         self.domains.append(domain)
         return domain
 
@@ -312,6 +318,11 @@ class RawMachine:
         """Lets the hypervisor have so many descriptors, until told otherwise."""
         _, hard = resource.prlimit(self.process.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(self.process.pid, resource.RLIMIT_NOFILE, (limit, hard))
+
+    def children(self) -> list[int]:
+        """The hypervisor's children, zombies among them: its zygote, and domains of their own process."""
+        with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children") as children:
+            return [int(pid) for pid in children.read().split()]
 
     def descriptors(self) -> int | None:
         """How many descriptors the hypervisor has open; None for who may not look."""

@@ -268,7 +268,7 @@ def multicall(domain: Raw, *entries: bytes, count: int | None = None) -> tuple[i
     reply = domain.call(hc.HYPERVISOR_multicall, 0, b"".join(entries), len(entries) if count is None else count)
     results, at = [], 0
     size = hc.MulticallEntry.__layout__.size
-    for _ in range(reply.count):
+    for _ in range(reply.structs):
         head = hc.MulticallEntry.unpack(reply.body, at)
         results.append((head.ret, reply.body[at + size : at + size + head.length]))
         at += size + head.length
