@@ -38,7 +38,12 @@ if TYPE_CHECKING:
     from xenlike.xenbus.negotiate import NodeValue
 
 _COMPLAINT_EVERY_S = 1.0
+_unpack_requests = BlkifRequest.__layout__.codec.iter_unpack
 _pack_response = BlkifResponse.__layout__.codec.pack
+
+
+Job = tuple[tuple[int, ...], Transfer | int]
+"""A request's integers, and what it comes to: a transfer, or the status of a refusal."""
 
 
 class BlockBack(Backend[BlkifRequest, BlkifResponse], protocol=BLK):
@@ -104,61 +109,72 @@ class BlockBack(Backend[BlkifRequest, BlkifResponse], protocol=BLK):
 
     async def serve(self, queue: BackQueue[BlkifRequest, BlkifResponse]) -> None:
         """Serves until the frontend goes; errors as `BackQueue.wait`."""
-        size = self.protocol.request_size
         while True:
             await queue.wait()
             while entries := queue.pop_raw():
-                requests = BlkifRequest.unpack_many(entries, len(entries) // size)
-                jobs = [(request, self._check(request)) for request in requests]
+                jobs = [(values, self._check(values)) for values in _unpack_requests(entries)]
                 for group in _split_at_flushes(jobs):
                     responses = await self._carry_out(group)
                     queue.respond_raw(responses, len(group))
                     queue.kick()
 
-    def _check(self, request: BlkifRequest) -> Transfer | int:
+    def _check(self, values: tuple[int, ...]) -> Transfer | int:
         try:
-            return check(request, self.disk.size // SECTOR_SIZE, readonly=self.disk.readonly)
+            return check(values, self.disk.size // SECTOR_SIZE, readonly=self.disk.readonly)
         except BadRequest as refused:
             self._complain(f"d{self.otherend_id} asked for {refused}")
             return refused.status
 
-    async def _carry_out(self, group: list[tuple[BlkifRequest, Transfer | int]]) -> bytes:
+    async def _carry_out(self, group: list[Job]) -> bytes:
         """Does what a group of requests asks for; returns their responses, packed."""
-        pages = self._pages
+        pages, disk = self._pages, self.disk
         assert pages is not None  # there is no queue before `connect`
         pages.attach([job for _, job in group if isinstance(job, Transfer)])
         responses = []
-        for request, job in group:
-            status = job if isinstance(job, int) else await self._transfer(job)
-            responses.append(_pack_response(request.id, request.operation, status))
+        for (operation, _, _, ident, *_), job in group:
+            if isinstance(job, int):
+                status = job
+            elif job.flush_before:
+                status = await self._flush_and_write(disk, job)
+            else:
+                status = self._transfer(disk, job)
+            responses.append(_pack_response(ident, operation, status))
         pages.release()
         return b"".join(responses)
 
-    async def _transfer(self, job: Transfer) -> int:
-        """Carries one request out and returns its status."""
+    def _transfer(self, disk: BlockDevice, job: Transfer) -> int:
+        """Reads or writes; returns the status."""
         if job.buffers is None:
             self._complain(f"d{self.otherend_id} named a page that it has not granted")
             return BLKIF_RSP_ERROR
         try:
-            if job.flush_before:
-                await self._flush()
             if job.write:
-                self.disk.pwritev(job.offset, job.buffers)
+                disk.pwritev(job.offset, job.buffers)
             elif job.buffers:
-                self.disk.preadv(job.offset, job.buffers)
-            if job.flush_after:
-                await self._flush()
+                disk.preadv(job.offset, job.buffers)
         except OSError as error:
             self._complain(f"{'write' if job.write else 'read'} at byte {job.offset} failed: {error}")
             return BLKIF_RSP_ERROR
         return BLKIF_RSP_OKAY
 
-    async def _flush(self) -> None:
-        if self.disk.flush_blocks:
+    async def _flush_and_write(self, disk: BlockDevice, job: Transfer) -> int:
+        """Carries out a flush or a barrier, with or without data; returns the status."""
+        try:
+            await self._flush(disk)
+            status = self._transfer(disk, job)
+            if job.flush_after:
+                await self._flush(disk)
+        except OSError as error:
+            self._complain(f"flush failed: {error}")
+            return BLKIF_RSP_ERROR
+        return status
+
+    async def _flush(self, disk: BlockDevice) -> None:
+        if disk.flush_blocks:
             # Hardware may take its time, and other disks of this domain need not wait for it.
-            await trio.to_thread.run_sync(self.disk.flush)
+            await trio.to_thread.run_sync(disk.flush)
         else:
-            self.disk.flush()
+            disk.flush()
 
     # A misbehaving guest must not fill the disk with log lines.
 
@@ -173,15 +189,13 @@ class BlockBack(Backend[BlkifRequest, BlkifResponse], protocol=BLK):
             self.log.warning("%s (complaint %d)", what, self._complaints)
 
 
-def _split_at_flushes(
-    jobs: Iterable[tuple[BlkifRequest, Transfer | int]],
-) -> Iterable[list[tuple[BlkifRequest, Transfer | int]]]:
+def _split_at_flushes(jobs: Iterable[Job]) -> Iterable[list[Job]]:
     """Yields groups of which only the first request may flush: what came before is answered first."""
-    group: list[tuple[BlkifRequest, Transfer | int]] = []
-    for request, job in jobs:
+    group: list[Job] = []
+    for values, job in jobs:
         if isinstance(job, Transfer) and job.flush_before and group:
             yield group
             group = []
-        group.append((request, job))
+        group.append((values, job))
     if group:
         yield group

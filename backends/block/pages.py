@@ -38,26 +38,27 @@ class Pages:
         self._peer = peer
         self._persistent = persistent
         self._limit = limit
-        # By (gref, writable): the same page may be granted twice, in both modes.
-        self._pages: dict[tuple[int, bool], memoryview] = {}
-        self._mappings: deque[tuple[MappingLike, list[tuple[int, bool]]]] = deque()
+        # A page may be granted twice, in both modes: by whether it is mapped writable, then by gref.
+        self._pages: dict[bool, dict[int, memoryview]] = {True: {}, False: {}}
+        self._mappings: deque[tuple[MappingLike, bool, list[int]]] = deque()
 
     def __len__(self) -> int:
         """Returns how many pages are mapped."""
-        return len(self._pages)
+        return sum(map(len, self._pages.values()))
 
     def attach(self, transfers: Sequence[Transfer]) -> None:
         """Gives each transfer its buffers, or None where a grant failed."""
-        wanted = {key for transfer in transfers for key in self._keys(transfer)}
-        self._make_room(wanted)
-        for writable in (True, False):
-            missing = [key for key in wanted if key[1] is writable and key not in self._pages]
-            if missing and not self._map(missing, writable):
-                # Someone's grant is bad; find out whose.
-                for transfer in transfers:
-                    self._map([key for key in self._keys(transfer) if key[1] is writable], writable)
+        if any(self._missing(transfer) for transfer in transfers):
+            self._map_batch(transfers)
         for transfer in transfers:
-            transfer.buffers = self._buffers(transfer)
+            pages = self._pages[self._writable(transfer)]
+            try:
+                transfer.buffers = [
+                    pages[gref] if stop - start == PAGE_SIZE else pages[gref][start:stop]
+                    for gref, (start, stop) in zip(transfer.grefs, transfer.spans, strict=True)
+                ]
+            except KeyError:
+                transfer.buffers = None
 
     def release(self) -> None:
         """Ends what a batch has mapped, unless it is to be kept."""
@@ -66,50 +67,56 @@ class Pages:
 
     def close(self) -> None:
         """Unmaps everything. Idempotent."""
-        self._pages.clear()
+        for pages in self._pages.values():
+            pages.clear()
         while self._mappings:
             self._mappings.popleft()[0].unmap()
 
-    def _keys(self, transfer: Transfer) -> list[tuple[int, bool]]:
+    def _writable(self, transfer: Transfer) -> bool:
         # A persistent page serves reads and writes alike; otherwise a page to be written to disk may
         # be granted read-only.
-        writable = self._persistent or not transfer.write
-        return [(gref, writable) for gref, _, _ in transfer.segments]
+        return self._persistent or not transfer.write
 
-    def _map(self, keys: list[tuple[int, bool]], writable: bool) -> bool:
-        keys = [key for key in dict.fromkeys(keys) if key not in self._pages]
-        if not keys:
+    def _missing(self, transfer: Transfer) -> list[int]:
+        pages = self._pages[self._writable(transfer)]
+        return [gref for gref in transfer.grefs if gref not in pages]
+
+    def _map_batch(self, transfers: Sequence[Transfer]) -> None:
+        self._make_room(transfers)
+        for writable in (True, False):
+            some = [transfer for transfer in transfers if self._writable(transfer) is writable]
+            if not self._map([gref for transfer in some for gref in self._missing(transfer)], writable):
+                # Someone's grant is bad; find out whose.
+                for transfer in some:
+                    self._map(self._missing(transfer), writable)
+
+    def _map(self, missing: list[int], writable: bool) -> bool:
+        grefs = list(dict.fromkeys(missing))
+        if not grefs:
             return True
         try:
-            mapping = self._grants.map(self._peer, [gref for gref, _ in keys], readonly=not writable)
+            mapping = self._grants.map(self._peer, grefs, readonly=not writable)
         except GrantError:
             return False
-        self._mappings.append((mapping, keys))
-        self._pages.update(zip(keys, mapping.pages, strict=True))
+        self._mappings.append((mapping, writable, grefs))
+        self._pages[writable].update(zip(grefs, mapping.pages, strict=True))
         return True
 
-    def _make_room(self, wanted: set[tuple[int, bool]]) -> None:
-        new = len(wanted - self._pages.keys())
+    def _make_room(self, transfers: Sequence[Transfer]) -> None:
+        wanted: dict[bool, set[int]] = {True: set(), False: set()}
+        for transfer in transfers:
+            wanted[self._writable(transfer)].update(transfer.grefs)
+        new = sum(len(grefs - self._pages[writable].keys()) for writable, grefs in wanted.items())
         for _ in range(len(self._mappings)):
-            if len(self._pages) + new <= self._limit:
+            if len(self) + new <= self._limit:
                 return
-            mapping, keys = self._mappings.popleft()
-            if wanted.isdisjoint(keys):
-                for key in keys:
-                    del self._pages[key]
+            mapping, writable, grefs = self._mappings.popleft()
+            if wanted[writable].isdisjoint(grefs):
+                for gref in grefs:
+                    del self._pages[writable][gref]
                 mapping.unmap()
             else:
-                self._mappings.append((mapping, keys))
+                self._mappings.append((mapping, writable, grefs))
         # What is left holds pages of this batch among others that it does not need: begin again.
-        if len(self._pages) + new > self._limit:
+        if len(self) + new > self._limit:
             self.close()
-
-    def _buffers(self, transfer: Transfer) -> list[memoryview] | None:
-        writable = self._persistent or not transfer.write
-        buffers = []
-        for gref, start, stop in transfer.segments:
-            page = self._pages.get((gref, writable))
-            if page is None:
-                return None
-            buffers.append(page if stop - start == PAGE_SIZE else page[start:stop])
-        return buffers

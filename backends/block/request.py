@@ -12,6 +12,7 @@ Everything else is answered with an error status, and the device lives on.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from xenlike.abi.types import PAGE_SIZE
@@ -25,7 +26,12 @@ from xenlike.io.blk import (
     BLKIF_RSP_ERROR,
     SECTOR_SIZE,
     BlkifRequest,
+    BlkifSegment,
 )
+
+# A request's integers: those before its segments, and those of each segment (gref, first, last).
+_HEAD = list(BlkifRequest.__layout__.fields).index("seg")
+_SEGMENT = len(BlkifSegment.__layout__.fields)
 
 LAST_SECTOR_OF_PAGE = PAGE_SIZE // SECTOR_SIZE - 1
 
@@ -52,51 +58,55 @@ class Transfer:
 
     Attributes:
         offset: where on the disk, in bytes.
-        segments: of granted pages: (gref, first byte, byte after the last).
+        grefs: of the pages.
+        spans: for each page, its first byte and the one after its last.
         write: from the pages to the disk, not the other way.
         flush_before: flush before anything else.
         flush_after: flush when written.
-        buffers: the segments' memory, once it is mapped; None when a grant failed.
+        buffers: the memory that `spans` name, once it is mapped; None when a grant failed.
     """
 
     offset: int
-    segments: list[tuple[int, int, int]]
+    grefs: tuple[int, ...]
+    spans: list[tuple[int, int]]
     write: bool
     flush_before: bool = False
     flush_after: bool = False
     buffers: list[memoryview] | None = field(default=None, repr=False)
 
 
-def check(request: BlkifRequest, sectors: int, *, readonly: bool) -> Transfer:
+def check(values: Sequence[int], sectors: int, *, readonly: bool) -> Transfer:
     """Returns what a request asks for.
 
     Args:
-        request: a private copy, which the frontend cannot change any more.
+        values: the integers of a `BlkifRequest` in its order, as its codec unpacks them from a private
+            copy, which the frontend cannot change any more.
         sectors: size of the disk, in sectors of 512 bytes.
         readonly: whether the disk may not be written.
 
     Raises:
         BadRequest: it asks for something else than the protocol allows, or outside the disk.
     """
-    steps = _STEPS.get(request.operation)
+    operation, count, _, _, sector = values[:_HEAD]
+    steps = _STEPS.get(operation)
     if steps is None:
-        raise BadRequest(f"operation {request.operation} is not offered", BLKIF_RSP_EOPNOTSUPP)
+        raise BadRequest(f"operation {operation} is not offered", BLKIF_RSP_EOPNOTSUPP)
     flush_before, write, flush_after = steps
-    count = request.nr_segments
     if count > BLKIF_MAX_SEGMENTS_PER_REQUEST or (count == 0 and not flush_before):
-        raise BadRequest(f"operation {request.operation} with {count} segments")
+        raise BadRequest(f"operation {operation} with {count} segments")
     write = write and count > 0
     if write and readonly:
         raise BadRequest("a write to a read-only disk")
-    segments = []
+    end = _HEAD + _SEGMENT * count
+    spans = []
     total = 0
-    for segment in request.seg:
-        first, last = segment.first_sect, segment.last_sect
+    for first, last in zip(values[_HEAD + 1 : end : _SEGMENT], values[_HEAD + 2 : end : _SEGMENT], strict=True):
         if first > last or last > LAST_SECTOR_OF_PAGE:
             raise BadRequest(f"a segment of sectors {first} to {last} of a page")
-        segments.append((segment.gref, first * SECTOR_SIZE, (last + 1) * SECTOR_SIZE))
+        spans.append((first * SECTOR_SIZE, (last + 1) * SECTOR_SIZE))
         total += last + 1 - first
     # Python's integers do not wrap, so a sector number near 2^64 is just a large one.
-    if count and request.sector_number + total > sectors:
-        raise BadRequest(f"sectors {request.sector_number} + {total} of a disk of {sectors}")
-    return Transfer(request.sector_number * SECTOR_SIZE, segments, write, flush_before, flush_after)
+    if count and sector + total > sectors:
+        raise BadRequest(f"sectors {sector} + {total} of a disk of {sectors}")
+    grefs = tuple(values[_HEAD:end:_SEGMENT])
+    return Transfer(sector * SECTOR_SIZE, grefs, spans, write, flush_before, flush_after)

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import itertools
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -57,22 +58,13 @@ BUFFER_PAGES = 256
 """Pages of the area for `buffer`."""
 
 Data = bytes | bytearray | memoryview
+Range = tuple[int, int]
+"""Offset and length in bytes."""
 
 _VERBS = {BLKIF_OP_READ: "read", BLKIF_OP_WRITE: "write"}
 _status = BlkifResponse.__layout__.fields["status"]
 _STATUS = slice(_status.offset, _status.offset + _status.size)
 _OKAY = bytes(_status.size)
-
-
-class _Piece:
-    """A part of a range that has a run of pages of its own."""
-
-    __slots__ = ("data", "length", "offset")
-
-    def __init__(self, offset: int, length: int, data: memoryview | bytes = b"") -> None:
-        self.offset = offset
-        self.length = length
-        self.data = data
 
 
 class Buffer:
@@ -151,16 +143,19 @@ class BlockFront(Frontend[BlkifRequest, BlkifResponse], protocol=BLK):
         """
         await self.write_many([(offset, data)])
 
-    async def read_many(self, ranges: Iterable[tuple[int, int]]) -> list[bytes]:
+    async def read_many(self, ranges: Iterable[Range]) -> list[bytes]:
         """Returns the bytes of each range `(offset, length)`, read in as few batches as possible."""
         ranges = list(ranges)
         area = await self._io_area()
         for offset, length in ranges:
             self._check(offset, length)
-        pieces = [_cut(offset, length, area.size // 2) for offset, length in ranges]
-        await self._run(BLKIF_OP_READ, area, [piece for some in pieces for piece in some])
-        self._bytes_read += sum(length for _, length in ranges)
-        return [bytes(some[0].data) if len(some) == 1 else b"".join([p.data for p in some]) for some in pieces]
+        pieces, cut = _cut(ranges, area.size // 2)
+        found = await self._run(BLKIF_OP_READ, area, pieces)
+        self._bytes_read += sum(map(len, found))
+        if not cut:
+            return found
+        parts = iter(found)
+        return [b"".join(itertools.islice(parts, _count(length, area.size // 2))) for _, length in ranges]
 
     async def write_many(self, items: Iterable[tuple[int, Data]]) -> None:
         """Writes the bytes of each `(offset, data)`, in as few batches as possible and in no certain order.
@@ -172,9 +167,13 @@ class BlockFront(Frontend[BlkifRequest, BlkifResponse], protocol=BLK):
         area = await self._io_area()
         for offset, view in views:
             self._check(offset, len(view), write=True)
-        pieces = [piece for offset, view in views for piece in _cut(offset, len(view), area.size // 2, view)]
-        await self._run(BLKIF_OP_WRITE, area, pieces)
-        self._bytes_written += sum(len(view) for _, view in views)
+        most = area.size // 2
+        pieces, cut = _cut([(offset, len(view)) for offset, view in views], most)
+        data = [view for _, view in views]
+        if cut:
+            data = [view[at : at + most] for view in data for at in range(0, len(view), most)]
+        await self._run(BLKIF_OP_WRITE, area, pieces, data)
+        self._bytes_written += sum(map(len, data))
 
     async def flush(self) -> None:
         """Makes everything durable that was written before; nothing to do where the backend offers nothing."""
@@ -206,7 +205,7 @@ class BlockFront(Frontend[BlkifRequest, BlkifResponse], protocol=BLK):
         try:
             yield Buffer(area, start, length)
         finally:
-            self._settle(lambda: area.free(start, length))
+            self._settle(functools.partial(area.free_many, [(start, length)]))
 
     async def read_into(self, offset: int, buffer: Buffer, length: int | None = None) -> None:
         """Reads from `offset` into a buffer's first `length` bytes; all of it by default."""
@@ -249,32 +248,45 @@ class BlockFront(Frontend[BlkifRequest, BlkifResponse], protocol=BLK):
         if offset < 0 or length < 0 or offset + length > self.size:
             raise ValueError(f"bytes {offset}+{length} lie outside a disk of {self.size} bytes")
 
-    async def _run(self, operation: int, area: Area, pieces: Sequence[_Piece]) -> None:
-        """Moves pieces between the disk and their `data`, as many at once as have room in the area."""
+    async def _run(
+        self, operation: int, area: Area, pieces: Sequence[Range], data: Sequence[memoryview] = ()
+    ) -> list[bytes]:
+        """Moves pieces between the disk and the area, as many at once as have room.
+
+        Args:
+            operation: BLKIF_OP_READ or BLKIF_OP_WRITE.
+            area: where they pass through.
+            pieces: at most half of the area each.
+            data: for each piece what is to be written.
+
+        Returns:
+            For each piece what was read.
+        """
+        found: list[bytes] = []
         at = 0
         while at < len(pieces):
-            starts = [await area.take(pieces[at].length)]
-            for piece in pieces[at + 1 :]:
-                start = area.take_nowait(piece.length)
+            starts = [await area.take(pieces[at][1])]
+            for _, length in itertools.islice(pieces, at + 1, None):
+                start = area.take_nowait(length)
                 if start is None:
                     break
                 starts.append(start)
-            batch = list(zip(pieces[at:], starts, strict=False))
-            at += len(batch)
-            requests = []
-            for piece, start in batch:
-                if operation == BLKIF_OP_WRITE:
-                    area.data[start : start + piece.length] = piece.data
-                requests += requests_for(operation, piece.offset, start, piece.length)
+            runs = [(start, length) for start, (_, length) in zip(starts, pieces[at:], strict=False)]
+            requests: list[Request] = []
+            for (start, length), (offset, _) in zip(runs, pieces[at:], strict=False):
+                requests += requests_for(operation, offset, start, length)
+            for (start, length), view in zip(runs, data[at:], strict=False):
+                area.data[start : start + length] = view
             try:
                 await self._send(area, requests)
             except BaseException:
-                self._settle(functools.partial(_free, area, batch))
+                self._settle(functools.partial(area.free_many, runs))
                 raise
             if operation == BLKIF_OP_READ:
-                for piece, start in batch:
-                    piece.data = bytes(area.data[start : start + piece.length])
-            _free(area, batch)
+                found += [bytes(area.data[start : start + length]) for start, length in runs]
+            area.free_many(runs)
+            at += len(runs)
+        return found
 
     async def _send(self, area: Area, requests: Sequence[Request]) -> None:
         """Sends requests (see `Area.pack`), if need be to one backend after the other; returns when all are done."""
@@ -373,11 +385,14 @@ class BlockFront(Frontend[BlkifRequest, BlkifResponse], protocol=BLK):
                     self._attic.put(area.close)
 
 
-def _cut(offset: int, length: int, most: int, data: memoryview | bytes = b"") -> list[_Piece]:
-    """Returns the pieces of a range, each of at most `most` bytes."""
-    return [_Piece(offset + at, min(most, length - at), data[at : at + most]) for at in range(0, length, most)]
+def _cut(ranges: list[Range], most: int) -> tuple[list[Range], bool]:
+    """Returns ranges of at most `most` bytes each, and whether they are others than were given."""
+    if all(0 < length <= most for _, length in ranges):
+        return ranges, False
+    cut = [(offset + at, min(most, length - at)) for offset, length in ranges for at in range(0, length, most)]
+    return cut, True
 
 
-def _free(area: Area, batch: Iterable[tuple[_Piece, int]]) -> None:
-    for piece, start in batch:
-        area.free(start, piece.length)
+def _count(length: int, most: int) -> int:
+    """Into how many ranges `_cut` cuts one."""
+    return -(-length // most)

@@ -8,6 +8,7 @@ address space, not memory.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import trio
@@ -90,8 +91,13 @@ class Area:
 
     def free(self, start: int, length: int) -> None:
         """Gives a run back."""
-        first, pages = start // PAGE_SIZE, -(-length // PAGE_SIZE)
-        self._used[first : first + pages] = bytes(pages)
+        self.free_many([(start, length)])
+
+    def free_many(self, runs: Iterable[tuple[int, int]]) -> None:
+        """Gives runs back, each its start and length."""
+        for start, length in runs:
+            first, pages = start // PAGE_SIZE, -(-length // PAGE_SIZE)
+            self._used[first : first + pages] = bytes(pages)
         self._freed.set()
 
     def _find(self, length: int) -> int | None:
@@ -115,7 +121,7 @@ class Area:
         if (start | length) % PAGE_SIZE:
             self._trim(whole, first, last, start, length)
         head = _HEAD.pack(operation, len(whole), 0, 0, sector)
-        return head.join((b"", b"".join(whole))).ljust(REQUEST_SIZE, b"\0")
+        return b"".join([head, *whole]).ljust(REQUEST_SIZE, b"\0")
 
     def regrant(self, peer: int) -> None:
         """Makes the area the property of another backend; address and contents stay.
@@ -161,6 +167,8 @@ class Area:
 
 def requests_for(operation: int, offset: int, start: int, length: int) -> list[Request]:
     """Returns the requests for `length` bytes of the disk from `offset`, and of an area from `start`."""
+    if length <= MAX_TRANSFER:
+        return [(operation, offset // SECTOR_SIZE, start, length)]
     return [
         (operation, (offset + at) // SECTOR_SIZE, start + at, min(MAX_TRANSFER, length - at))
         for at in range(0, length, MAX_TRANSFER)

@@ -43,7 +43,7 @@ class FileDevice(BlockDevice):
         left = total_length(buffers)
         self.check(offset, left)
         while left:
-            done = os.preadv(self._fd, buffers[:_IOV_MAX], offset)
+            done = os.preadv(self._fd, buffers if len(buffers) <= _IOV_MAX else buffers[:_IOV_MAX], offset)
             if done == 0:
                 raise OSError(errno.EIO, f"the image ended at byte {offset}, before its size of {self.size}")
             left -= done
@@ -56,7 +56,7 @@ class FileDevice(BlockDevice):
         left = total_length(buffers)
         self.check(offset, left, write=True)
         while left:
-            done = os.pwritev(self._fd, buffers[:_IOV_MAX], offset)
+            done = os.pwritev(self._fd, buffers if len(buffers) <= _IOV_MAX else buffers[:_IOV_MAX], offset)
             if done == 0:
                 raise OSError(errno.EIO, f"nothing could be written at byte {offset}")
             left -= done

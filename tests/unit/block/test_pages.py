@@ -51,7 +51,7 @@ class FakeGrants:
 
 
 def transfer(*grefs: int, write: bool = False) -> Transfer:
-    return Transfer(0, [(gref, 0, 4096) for gref in grefs], write)
+    return Transfer(0, grefs, [(0, 4096)] * len(grefs), write)
 
 
 def test_a_batch_is_mapped_by_one_call_and_kept() -> None:
@@ -74,7 +74,7 @@ def test_a_batch_is_mapped_by_one_call_and_kept() -> None:
 def test_buffers_are_the_named_bytes_of_the_named_pages() -> None:
     grants = FakeGrants()
     pages = Pages(grants, 1, persistent=True)
-    request = Transfer(0, [(8, 512, 1024), (9, 0, 4096)], write=False)
+    request = Transfer(0, (8, 9), [(512, 1024), (0, 4096)], write=False)
     pages.attach([request])
     assert request.buffers is not None
     request.buffers[0][:] = b"x" * 512

@@ -22,22 +22,23 @@ from xenlike.io.blk import (
 
 SECTORS = 1000
 PAGE = BlkifSegment(9, 0, 7)
+unpack = BlkifRequest.__layout__.codec.unpack
 
 
 def ask(operation: int, sector: int = 0, *segments: BlkifSegment, readonly: bool = False) -> Transfer:
     request = BlkifRequest(operation, len(segments), 0, 1, sector, segments)
-    return check(BlkifRequest.unpack(request.pack()), SECTORS, readonly=readonly)
+    return check(unpack(request.pack()), SECTORS, readonly=readonly)
 
 
 def test_segments_become_byte_ranges_of_pages() -> None:
     transfer = ask(BLKIF_OP_READ, 3, BlkifSegment(9, 0, 7), BlkifSegment(10, 2, 2))
-    assert transfer == Transfer(1536, [(9, 0, 4096), (10, 1024, 1536)], write=False)
+    assert transfer == Transfer(1536, (9, 10), [(0, 4096), (1024, 1536)], write=False)
     assert ask(BLKIF_OP_WRITE, 0, PAGE).write
 
 
 def test_flushes_and_barriers_may_carry_data() -> None:
-    assert ask(BLKIF_OP_FLUSH_DISKCACHE) == Transfer(0, [], write=False, flush_before=True)
-    assert ask(BLKIF_OP_FLUSH_DISKCACHE, 0, PAGE) == Transfer(0, [(9, 0, 4096)], write=True, flush_before=True)
+    assert ask(BLKIF_OP_FLUSH_DISKCACHE) == Transfer(0, (), [], write=False, flush_before=True)
+    assert ask(BLKIF_OP_FLUSH_DISKCACHE, 0, PAGE) == Transfer(0, (9,), [(0, 4096)], write=True, flush_before=True)
     barrier = ask(BLKIF_OP_WRITE_BARRIER, 0, PAGE)
     assert (barrier.flush_before, barrier.write, barrier.flush_after) == (True, True, True)
     # An empty flush says nothing about sectors, so whatever its sector number holds is ignored.
@@ -66,7 +67,7 @@ def test_segments_outside_their_page_are_refused(segment: tuple[int, int]) -> No
 def test_more_segments_than_a_request_holds_are_refused(operation: int, count: int) -> None:
     raw = BlkifRequest(operation, count, 0, 1, 0, (PAGE,) * 11).pack()
     with pytest.raises(BadRequest, match=f"{count} segments") as refused:
-        check(BlkifRequest.unpack(raw), SECTORS, readonly=False)
+        check(unpack(raw), SECTORS, readonly=False)
     assert refused.value.status == BLKIF_RSP_ERROR
 
 
@@ -102,10 +103,11 @@ def test_no_bytes_lead_outside(raw: bytes, readonly: bool) -> None:
     # Most random operations are unknown; take the known ones as often.
     raw = bytes((raw[0] % 8, raw[1] % 16)) + raw[2:]
     try:
-        transfer = check(BlkifRequest.unpack(raw), SECTORS, readonly=readonly)
+        transfer = check(unpack(raw), SECTORS, readonly=readonly)
     except BadRequest:
         return
     assert not (transfer.write and readonly)
-    assert all(0 <= start < stop <= 4096 for _, start, stop in transfer.segments)
-    length = sum(stop - start for _, start, stop in transfer.segments)
+    assert len(transfer.grefs) == len(transfer.spans) <= 11
+    assert all(0 <= start < stop <= 4096 for start, stop in transfer.spans)
+    length = sum(stop - start for start, stop in transfer.spans)
     assert not length or 0 <= transfer.offset <= transfer.offset + length <= SECTORS * 512
