@@ -7,40 +7,30 @@
     async with disk.buffer(1 << 16) as buffer:      # memory that the backend reads and writes itself
         await disk.read_into(0, buffer)
 
-The way of a read:
-
-1. The range is checked and cut into pieces that fit the I/O area (`pool.Area`), each of which gets a
-   run of granted pages there; every 11 pages of a run are one request of the ring.
-2. All requests go to the queue as one batch, as many pieces at once as have room.
-3. When all are answered, the bytes are copied out, and the runs are free again.
-
-Operations that are in flight when the backend dies are sent again to its successor, or fail with
-`PeerGone` where `on_peer_gone` is "fail". The areas keep their address and contents meanwhile; only
-their grants are made anew. An operation that was cancelled leaves its requests in flight, and its
-pages are used again only when these have been answered.
+`path.DataPath` moves the bytes, `pool.Area` is the memory that is granted for it. When the backend died
+and came back, areas keep their address and contents; only their grants are made anew.
 """
 
 from __future__ import annotations
 
 import errno
 import functools
-import itertools
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from xenlike.abi.types import PAGE_SIZE
-from xenlike.errors import PeerGone, ProtocolError, RequestFailed
-from xenlike.frontends.block.pool import Area, Request, requests_for
+from xenlike.errors import ProtocolError
+from xenlike.frontends.block.path import DataPath, Range
+from xenlike.frontends.block.pool import Area, requests_for
 from xenlike.io.blk import (
     BLK,
     BLKIF_OP_FLUSH_DISKCACHE,
     BLKIF_OP_READ,
     BLKIF_OP_WRITE,
     BLKIF_OP_WRITE_BARRIER,
-    BLKIF_RSP_EOPNOTSUPP,
     SECTOR_SIZE,
     VDISK_READONLY,
     BlkifRequest,
@@ -50,7 +40,8 @@ from xenlike.io.vdev import parse_vdev
 from xenlike.xenbus import Frontend, FrontQueue
 
 if TYPE_CHECKING:
-    from xenlike.xenbus.negotiate import NodeValue
+    from xenlike.xenbus import NodeValue
+    from xenlike.xenbus.interface import DomainLike
 
 IO_PAGES = 32 * 11
 """Pages of the I/O area: what a ring of one page can name at once."""
@@ -58,13 +49,6 @@ BUFFER_PAGES = 256
 """Pages of the area for `buffer`."""
 
 Data = bytes | bytearray | memoryview
-Range = tuple[int, int]
-"""Offset and length in bytes."""
-
-_VERBS = {BLKIF_OP_READ: "read", BLKIF_OP_WRITE: "write"}
-_status = BlkifResponse.__layout__.fields["status"]
-_STATUS = slice(_status.offset, _status.offset + _status.size)
-_OKAY = bytes(_status.size)
 
 
 class Buffer:
@@ -123,6 +107,15 @@ class BlockFront(Frontend[BlkifRequest, BlkifResponse], protocol=BLK):
     sector_size = SECTOR_SIZE
     readonly = False
 
+    def __init__(self, domain: DomainLike, nodename: str) -> None:
+        super().__init__(domain, nodename)
+        self._path = DataPath(self)
+        self._io: Area | None = None
+        self._buffers: Area | None = None
+        self._used: FrontQueue[BlkifRequest, BlkifResponse] | None = None
+        self._bytes_read = self._bytes_written = self._connections = 0
+        self._requests = self._notifications = 0
+
     @classmethod
     def device_id(cls, name: int | str) -> str:
         """Returns the directory name of a disk: "51712" for `xvda` and for 51712."""
@@ -149,13 +142,9 @@ class BlockFront(Frontend[BlkifRequest, BlkifResponse], protocol=BLK):
         area = await self._io_area()
         for offset, length in ranges:
             self._check(offset, length)
-        pieces, cut = _cut(ranges, area.size // 2)
-        found = await self._run(BLKIF_OP_READ, area, pieces)
+        found = await self._path.read(area, ranges)
         self._bytes_read += sum(map(len, found))
-        if not cut:
-            return found
-        parts = iter(found)
-        return [b"".join(itertools.islice(parts, _count(length, area.size // 2))) for _, length in ranges]
+        return found
 
     async def write_many(self, items: Iterable[tuple[int, Data]]) -> None:
         """Writes the bytes of each `(offset, data)`, in as few batches as possible and in no certain order.
@@ -167,21 +156,16 @@ class BlockFront(Frontend[BlkifRequest, BlkifResponse], protocol=BLK):
         area = await self._io_area()
         for offset, view in views:
             self._check(offset, len(view), write=True)
-        most = area.size // 2
-        pieces, cut = _cut([(offset, len(view)) for offset, view in views], most)
-        data = [view for _, view in views]
-        if cut:
-            data = [view[at : at + most] for view in data for at in range(0, len(view), most)]
-        await self._run(BLKIF_OP_WRITE, area, pieces, data)
-        self._bytes_written += sum(map(len, data))
+        await self._path.write(area, views)
+        self._bytes_written += sum(len(view) for _, view in views)
 
     async def flush(self) -> None:
         """Makes everything durable that was written before; nothing to do where the backend offers nothing."""
         area = await self._io_area()
         if self.peer["feature-flush-cache"]:
-            await self._send(area, [(BLKIF_OP_FLUSH_DISKCACHE, 0, 0, 0)])
+            await self._path.send(area, [(BLKIF_OP_FLUSH_DISKCACHE, 0, 0, 0)])
         elif self.peer["feature-barrier"]:
-            await self._send(area, [(BLKIF_OP_WRITE_BARRIER, 0, 0, 0)])
+            await self._path.send(area, [(BLKIF_OP_WRITE_BARRIER, 0, 0, 0)])
 
     # Zero copy.
 
@@ -195,17 +179,19 @@ class BlockFront(Frontend[BlkifRequest, BlkifResponse], protocol=BLK):
         Raises:
             ValueError: there is not so much.
         """
-        await self._io_area()
-        if self._buffers is None:
-            self._buffers = self._share_area(BUFFER_PAGES)
+        if not 0 < length <= BUFFER_PAGES * PAGE_SIZE:
+            raise ValueError(f"a buffer has 1 to {BUFFER_PAGES * PAGE_SIZE} bytes, not {length}")
+        while self._buffers is None:
+            if self.connected:
+                self._buffers = Area(self.domain, self.otherend_id, BUFFER_PAGES)
+            else:
+                await self.wait_connected()
         area = self._buffers
-        if not 0 < length <= area.size:
-            raise ValueError(f"a buffer has 1 to {area.size} bytes, not {length}")
         start = await area.take(length)
         try:
             yield Buffer(area, start, length)
         finally:
-            self._settle(functools.partial(area.free_many, [(start, length)]))
+            self._path.settle(functools.partial(area.free, [(start, length)]))
 
     async def read_into(self, offset: int, buffer: Buffer, length: int | None = None) -> None:
         """Reads from `offset` into a buffer's first `length` bytes; all of it by default."""
@@ -228,7 +214,7 @@ class BlockFront(Frontend[BlkifRequest, BlkifResponse], protocol=BLK):
         self._check(offset, length, write=operation == BLKIF_OP_WRITE)
         if length > len(buffer):
             raise ValueError(f"{length} bytes do not fit a buffer of {len(buffer)}")
-        await self._send(buffer._area, requests_for(operation, offset, buffer._start, length))
+        await self._path.send(buffer._area, requests_for(operation, offset, buffer._start, length))
 
     def statistics(self) -> BlockStatistics:
         """Returns the counters so far."""
@@ -238,8 +224,6 @@ class BlockFront(Frontend[BlkifRequest, BlkifResponse], protocol=BLK):
             requests, notifications = requests + queue.requests, notifications + queue.notifications
         return BlockStatistics(requests, self._bytes_read, self._bytes_written, notifications, self._connections)
 
-    # The data path.
-
     def _check(self, offset: int, length: int, *, write: bool = False) -> None:
         if write and self.readonly:
             raise PermissionError(errno.EROFS, f"{self.nodename}: {os.strerror(errno.EROFS)}")
@@ -248,93 +232,12 @@ class BlockFront(Frontend[BlkifRequest, BlkifResponse], protocol=BLK):
         if offset < 0 or length < 0 or offset + length > self.size:
             raise ValueError(f"bytes {offset}+{length} lie outside a disk of {self.size} bytes")
 
-    async def _run(
-        self, operation: int, area: Area, pieces: Sequence[Range], data: Sequence[memoryview] = ()
-    ) -> list[bytes]:
-        """Moves pieces between the disk and the area, as many at once as have room.
-
-        Args:
-            operation: BLKIF_OP_READ or BLKIF_OP_WRITE.
-            area: where they pass through.
-            pieces: at most half of the area each.
-            data: for each piece what is to be written.
-
-        Returns:
-            For each piece what was read.
-        """
-        found: list[bytes] = []
-        at = 0
-        while at < len(pieces):
-            starts = [await area.take(pieces[at][1])]
-            for _, length in itertools.islice(pieces, at + 1, None):
-                start = area.take_nowait(length)
-                if start is None:
-                    break
-                starts.append(start)
-            runs = [(start, length) for start, (_, length) in zip(starts, pieces[at:], strict=False)]
-            requests: list[Request] = []
-            for (start, length), (offset, _) in zip(runs, pieces[at:], strict=False):
-                requests += requests_for(operation, offset, start, length)
-            for (start, length), view in zip(runs, data[at:], strict=False):
-                area.data[start : start + length] = view
-            try:
-                await self._send(area, requests)
-            except BaseException:
-                self._settle(functools.partial(area.free_many, runs))
-                raise
-            if operation == BLKIF_OP_READ:
-                found += [bytes(area.data[start : start + length]) for start, length in runs]
-            area.free_many(runs)
-            at += len(runs)
-        return found
-
-    async def _send(self, area: Area, requests: Sequence[Request]) -> None:
-        """Sends requests (see `Area.pack`), if need be to one backend after the other; returns when all are done."""
-        while True:
-            if not self.connected:
-                await self.wait_connected()
-            # The grants in these are the present connection's.
-            entries = b"".join([area.pack(*request) for request in requests])
-            try:
-                responses = await self.queue.submit_raw(entries, len(requests))
-                break
-            except PeerGone:
-                if self.on_peer_gone == "fail":
-                    raise
-        for request, response in zip(requests, responses, strict=True):
-            if response[_STATUS] != _OKAY:
-                raise self._refusal(request, BlkifResponse.unpack(response).status)
-
-    def _refusal(self, request: Request, status: int) -> RequestFailed:
-        operation, sector, _, length = request
-        code = errno.EOPNOTSUPP if status == BLKIF_RSP_EOPNOTSUPP else errno.EIO
-        verb = _VERBS.get(operation, "flush")
-        where = f" of {length} bytes at {sector * SECTOR_SIZE}" if length else ""
-        return RequestFailed(status, f"{self.nodename}: {verb}{where} failed with status {status}", code)
-
-    def _settle(self, callback: Callable[[], None]) -> None:
-        """Calls back when no request that was cancelled can still touch its pages."""
-        try:
-            queue = self.queue
-        except PeerGone:
-            callback()
-        else:
-            queue.when_settled(callback)
-
-    # The connection.
-
-    _io: Area | None = None
-    _buffers: Area | None = None
-    _used: FrontQueue[BlkifRequest, BlkifResponse] | None = None
-    _bytes_read = _bytes_written = _connections = _requests = _notifications = 0
-
     async def _io_area(self) -> Area:
         while self._io is None or not self.size:
             await self.wait_connected()
         return self._io
 
-    def _share_area(self, nr_pages: int) -> Area:
-        return Area(self.domain, self.otherend_id, nr_pages)
+    # The connection.
 
     async def setup(self) -> Mapping[str, NodeValue]:
         """Shares the I/O area with this backend; what was shared with another becomes this one's.
@@ -343,7 +246,7 @@ class BlockFront(Frontend[BlkifRequest, BlkifResponse], protocol=BLK):
             GrantBusy: the former backend still maps a page.
         """
         if self._io is None:
-            self._io = self._share_area(IO_PAGES)
+            self._io = Area(self.domain, self.otherend_id, IO_PAGES)
         else:
             self._io.regrant(self.otherend_id)
         if self._buffers is not None:
@@ -383,16 +286,3 @@ class BlockFront(Frontend[BlkifRequest, BlkifResponse], protocol=BLK):
             for area in (self._io, self._buffers):
                 if area is not None:
                     self._attic.put(area.close)
-
-
-def _cut(ranges: list[Range], most: int) -> tuple[list[Range], bool]:
-    """Returns ranges of at most `most` bytes each, and whether they are others than were given."""
-    if all(0 < length <= most for _, length in ranges):
-        return ranges, False
-    cut = [(offset + at, min(most, length - at)) for offset, length in ranges for at in range(0, length, most)]
-    return cut, True
-
-
-def _count(length: int, most: int) -> int:
-    """Into how many ranges `_cut` cuts one."""
-    return -(-length // most)

@@ -89,11 +89,7 @@ class Area:
                 await self._freed.wait()
             return start
 
-    def free(self, start: int, length: int) -> None:
-        """Gives a run back."""
-        self.free_many([(start, length)])
-
-    def free_many(self, runs: Iterable[tuple[int, int]]) -> None:
+    def free(self, runs: Iterable[tuple[int, int]]) -> None:
         """Gives runs back, each its start and length."""
         for start, length in runs:
             first, pages = start // PAGE_SIZE, -(-length // PAGE_SIZE)

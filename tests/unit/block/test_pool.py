@@ -155,9 +155,9 @@ def test_runs_never_overlap(steps: list[int]) -> None:
                 runs.append((start // 4096, step))
         elif runs:
             begin, pages = runs.pop(step % len(runs))
-            area.free(begin * 4096, pages * 4096 - 512)
+            area.free([(begin * 4096, pages * 4096 - 512)])
     for begin, pages in runs:
-        area.free(begin * 4096, pages * 4096)
+        area.free([(begin * 4096, pages * 4096)])
     assert area.take_nowait(PAGES * 4096) == 0
 
 
@@ -170,7 +170,7 @@ async def test_who_waits_is_served_in_order_and_not_overtaken() -> None:
         start = await area.take(pages * 4096)
         got.append(name)
         await trio.testing.wait_all_tasks_blocked()
-        area.free(start, pages * 4096)
+        area.free([(start, pages * 4096)])
 
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
@@ -178,11 +178,11 @@ async def test_who_waits_is_served_in_order_and_not_overtaken() -> None:
                 nursery.start_soon(take, name, pages)
                 await trio.testing.wait_all_tasks_blocked()
             assert area.take_nowait(512) is None
-            area.free(held, 4096)
+            area.free([(held, 4096)])
             await trio.testing.wait_all_tasks_blocked()
             assert got == []
             assert area.take_nowait(512) is None
-            area.free(held, PAGES * 4096)
+            area.free([(held, PAGES * 4096)])
     assert got == ["large", "small", "medium"]
 
 
@@ -191,7 +191,7 @@ async def test_a_cancelled_wait_takes_nothing() -> None:
     held = await area.take(PAGES * 4096)
     with trio.move_on_after(0):
         await area.take(4096)
-    area.free(held, PAGES * 4096)
+    area.free([(held, PAGES * 4096)])
     assert area.take_nowait(PAGES * 4096) == 0
 
 
