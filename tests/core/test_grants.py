@@ -149,7 +149,7 @@ TestGrantMachine.settings = settings(max_examples=EXAMPLES, stateful_step_count=
 
 def test_a_pinned_frame_does_not_move_while_the_granter_tries_to_end_it() -> None:
     """A granter ends and grants anew as fast as it can; whoever holds a pin sees one frame only."""
-    rounds = 200 * EXAMPLES
+    wanted = 100 * EXAMPLES
     table = mmap.mmap(-1, mmap.PAGESIZE)
     rx, tx = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
@@ -159,7 +159,7 @@ def test_a_pinned_frame_does_not_move_while_the_granter_tries_to_end_it() -> Non
             frame += 1
             _core.gnttab_set(table, 9, 1, frame)
             while not _core.gnttab_end(table, 9):
-                pass
+                os.sched_yield()
             if not frame % 64:
                 try:
                     os.read(rx, 1)
@@ -170,9 +170,10 @@ def test_a_pinned_frame_does_not_move_while_the_granter_tries_to_end_it() -> Non
     pins = 0
     with child(granter):
         try:
-            for _ in range(rounds):
+            while pins < wanted:
                 status, frame = _core.gnttab_pin(table, 9, 1, readonly=False)
                 if status != OKAY:
+                    os.sched_yield()
                     continue
                 pins += 1
                 first, second = _core.gnttab_get(table, 9), _core.gnttab_get(table, 9)
@@ -184,7 +185,6 @@ def test_a_pinned_frame_does_not_move_while_the_granter_tries_to_end_it() -> Non
             os.write(tx, b"x")
     os.close(rx)
     os.close(tx)
-    assert pins
 
 
 def test_a_table_in_mapped_memory_works_like_one_in_private_memory() -> None:

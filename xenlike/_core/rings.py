@@ -341,8 +341,8 @@ class SpinnerCore:
         length: int = lib.xl_spin_plan(self._spinner, limit_ns)
         return length
 
-    def _learn(self, length_ns: int, hit: bool, spent_ns: int) -> None:
-        lib.xl_spin_learn(self._spinner, length_ns, int(hit), spent_ns)
+    def _learn(self, hit: bool, spent_ns: int) -> None:
+        lib.xl_spin_learn(self._spinner, int(hit), spent_ns)
 
     def statistics(self) -> SpinnerStatistics:
         """Returns the counters so far."""

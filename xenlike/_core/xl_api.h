@@ -75,7 +75,7 @@ int xl_word_set(void *page, uint64_t bytes, uint32_t offset, uint32_t value);
 void xl_spin_init(struct xl_spinner *spinner);
 uint32_t xl_spin_length(const struct xl_spinner *spinner, uint32_t limit_ns);
 uint32_t xl_spin_plan(struct xl_spinner *spinner, uint32_t limit_ns);
-void xl_spin_learn(struct xl_spinner *spinner, uint32_t length, int hit, uint32_t spent_ns);
+void xl_spin_learn(struct xl_spinner *spinner, int hit, uint32_t spent_ns);
 int xl_spin(struct xl_spinner *spinner, struct xl_ring *const *rings, uint32_t count, uint32_t limit_ns);
 
 #endif

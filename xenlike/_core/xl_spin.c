@@ -76,8 +76,8 @@ uint32_t xl_spin_plan(struct xl_spinner *spinner, uint32_t limit_ns)
 	return FIRST_NS < limit_ns ? FIRST_NS : limit_ns;
 }
 
-/* Takes in how a spin of `length` went. */
-void xl_spin_learn(struct xl_spinner *spinner, uint32_t length, int hit, uint32_t spent_ns)
+/* Takes in how a spin went. */
+void xl_spin_learn(struct xl_spinner *spinner, int hit, uint32_t spent_ns)
 {
 	spinner->spun_ns += spent_ns;
 	if (hit) {
@@ -146,6 +146,6 @@ int xl_spin(struct xl_spinner *spinner, struct xl_ring *const *rings, uint32_t c
 			sched_yield();
 		now = now_ns();
 	} while (!hit && now - start < length);
-	xl_spin_learn(spinner, length, hit, (uint32_t)(now - start < UINT32_MAX ? now - start : UINT32_MAX));
+	xl_spin_learn(spinner, hit, (uint32_t)(now - start < UINT32_MAX ? now - start : UINT32_MAX));
 	return hit;
 }

@@ -61,7 +61,7 @@ def misses_until_off(spinner: Spinner) -> int:
         length = spinner._plan(MOST_NS)
         if not length:
             return count
-        spinner._learn(length, hit=False, spent_ns=length)
+        spinner._learn(hit=False, spent_ns=length)
     raise AssertionError("spins for ever")
 
 
@@ -74,7 +74,7 @@ def test_useless_spinning_costs_less_and_less() -> None:
         while not (length := spinner._plan(MOST_NS)):
             gap += 1
         gaps.append(gap)
-        spinner._learn(length, hit=False, spent_ns=length)
+        spinner._learn(hit=False, spent_ns=length)
         assert not spinner._plan(MOST_NS)
     assert gaps == sorted(gaps)
     assert gaps[0] < 32
@@ -84,31 +84,31 @@ def test_useless_spinning_costs_less_and_less() -> None:
 def test_one_successful_trial_turns_spinning_on_again() -> None:
     spinner = Spinner()
     misses_until_off(spinner)
-    while not (length := spinner._plan(MOST_NS)):
+    while not spinner._plan(MOST_NS):
         pass
-    spinner._learn(length, hit=True, spent_ns=1500)
+    spinner._learn(hit=True, spent_ns=1500)
     assert spinner._plan(MOST_NS) > 1500
 
 
 def test_the_length_follows_the_time_of_the_hits() -> None:
     spinner = Spinner()
     for _ in range(100):
-        spinner._learn(spinner._plan(MOST_NS), hit=True, spent_ns=8000)
+        spinner._learn(hit=True, spent_ns=8000)
     assert 16_000 <= spinner._plan(MOST_NS) < 20_000
     for _ in range(100):
-        spinner._learn(spinner._plan(MOST_NS), hit=True, spent_ns=500)
+        spinner._learn(hit=True, spent_ns=500)
     assert spinner._plan(MOST_NS) == 2000
     # A late hit counts at once.
-    spinner._learn(2000, hit=True, spent_ns=9000)
+    spinner._learn(hit=True, spent_ns=9000)
     assert spinner._plan(MOST_NS) == 18_000
 
 
 def test_a_miss_makes_the_next_spin_longer_as_long_as_it_pays() -> None:
     spinner = Spinner()
     for _ in range(50):
-        spinner._learn(spinner._plan(MOST_NS), hit=True, spent_ns=3000)
+        spinner._learn(hit=True, spent_ns=3000)
     before = spinner._plan(MOST_NS)
-    spinner._learn(before, hit=False, spent_ns=before)
+    spinner._learn(hit=False, spent_ns=before)
     assert spinner._plan(MOST_NS) > before
 
 
@@ -119,7 +119,7 @@ def test_no_history_makes_a_spin_longer_than_its_limit(history: list[tuple[bool,
     spinner = Spinner()
     for hit, spent, limit in history:
         assert 0 <= spinner._plan(limit) <= min(limit, 1_000_000)
-        spinner._learn(1000, hit, spent)
+        spinner._learn(hit, spent)
         assert 0 <= spinner.statistics().hit_rate <= 1
 
 

@@ -143,21 +143,28 @@ def test_console_streams_lie_where_console_h_has_them() -> None:
     assert struct.unpack_from("<IIII", page, 3072) == (0, 5, 0, 7)
 
 
-def test_a_reader_that_is_behind_needs_no_notification() -> None:
+@pytest.mark.parametrize("first", FIRST_INDICES)
+def test_a_reader_that_is_behind_needs_no_notification(first: int) -> None:
     page = bytearray(4096)
+    struct.pack_into("<II", page, 3080, first, first)
     writer, reader = ConsoleStreams(page).output, ConsoleStreams(page).output
     writer.write(b"one")
     assert writer.kick()
     writer.write(b"two")
     assert not writer.kick()
-    assert reader.read() == b"onetwo"
+    writer.write(b"3" * 40)
+    writer.write(b"3" * 40)
+    assert not writer.kick()
+    assert reader.read() == b"onetwo" + b"3" * 80
     assert not reader.kick(), "nobody waits for room"
     writer.write(b"three")
     assert writer.kick()
 
 
-def test_a_writer_that_found_no_room_is_notified() -> None:
+@pytest.mark.parametrize("first", FIRST_INDICES)
+def test_a_writer_that_found_no_room_is_notified(first: int) -> None:
     page = bytearray(4096)
+    struct.pack_into("<II", page, 3080, first, first)
     writer, reader = ConsoleStreams(page).output, ConsoleStreams(page).output
     assert writer.write(bytes(3000)) == 2048
     assert writer.write(b"x") == 0
