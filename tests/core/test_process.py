@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
+import threading
+
+import pytest
 
 from tests.core.processes import child
 from xenlike import _core
@@ -78,6 +82,45 @@ def test_membarrier_works_where_it_registers() -> None:
     def run() -> None:
         if _core.membarrier_register():
             _core.membarrier()
+
+    with child(run):
+        pass
+
+
+def test_an_orphan_is_the_subreapers_from_the_start_and_a_whole_python() -> None:
+    def run() -> None:
+        _core.set_child_subreaper()
+        rx, tx = os.pipe()
+        between = os.fork()
+        if not between:
+            orphan = _core.fork_orphan()
+            if not orphan:
+                values: list[int] = []
+                thread = threading.Thread(target=values.append, args=(1,))
+                thread.start()
+                thread.join()
+                os.write(tx, f"{os.getppid()} {values}".encode())
+                os._exit(7)
+            os.write(tx, f"{orphan} ".encode())
+            os._exit(0)
+        os.waitpid(between, 0)
+        orphan, how = os.wait()
+        assert os.waitstatus_to_exitcode(how) == 7
+        said = os.read(rx, 100).decode()
+        assert str(orphan) in said
+        assert f"{os.getpid()} [1]" in said
+
+    with child(run):
+        pass
+
+
+def test_a_refused_fork_is_an_error() -> None:
+    def run() -> None:
+        if not os.getuid():
+            os.setresuid(65534, 65534, 65534)
+        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+        with pytest.raises(BlockingIOError):
+            _core.fork_orphan()
 
     with child(run):
         pass

@@ -41,6 +41,7 @@ from xenlike._core.memory import (
     seal,
 )
 from xenlike._core.process import (
+    fork_orphan,
     get_dumpable,
     membarrier,
     membarrier_register,
@@ -94,6 +95,7 @@ __all__ = [
     "StreamStatistics",
     "drain",
     "ffi",
+    "fork_orphan",
     "get_dumpable",
     "get_seals",
     "gnttab_end",

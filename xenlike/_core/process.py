@@ -59,3 +59,19 @@ def membarrier() -> None:
         OSError: the kernel has no membarrier, or seccomp refuses it.
     """
     _check(lib.xl_membarrier())
+
+
+def fork_orphan() -> int:
+    """Forks a child that belongs to the nearest subreaper from the start; for a process of one thread.
+
+    Python's own hooks run as for `os.fork`.
+
+    Returns:
+        0 in the child, the child's pid in the caller.
+
+    Raises:
+        OSError: no child was made.
+    """
+    result: int = lib.xl_fork_orphan()
+    _check(result)
+    return result

@@ -28,6 +28,9 @@ int xl_set_child_subreaper(int on);
 int xl_membarrier_register(void);
 int xl_membarrier(void);
 
+/* xl_fork.c: 0 in the child, its pid in the caller. */
+int xl_fork_orphan(void);
+
 /* xl_event.c: event channels; one byte in a pipe is one pending bit. */
 int xl_notify(int fd);
 int xl_drain(int fd);

@@ -3,11 +3,11 @@
     hypervisor                      zygote                     domain
                             <-      ready
     (domid, name) + socket  ->
-                                    fork, fork        ->       bootstrap (the hypervisor holds the reply)
+                                    fork              ->       bootstrap (the hypervisor holds the reply)
                             <-      (domid, pid)
     reply to the bootstrap  ------------------------------->   death signal set, parent checked, entry
 
-The pid is told only after the first child was waited for: by then the domain is the hypervisor's child.
+The child is an orphan from its first moment, and so the hypervisor's (see `_core.fork_orphan`).
 """
 
 from __future__ import annotations
@@ -73,27 +73,14 @@ def fork_domain(hypervisor: socket.socket, domid: int, name: bytes, fds: list[in
     Returns:
         The domain's pid, by now a child of the hypervisor; 0 when the fork failed.
     """
-    pid_read, pid_write = os.pipe()
     try:
-        middle = os.fork()
+        pid = _core.fork_orphan()
     except OSError:
-        os.close(pid_read)
-        os.close(pid_write)
         return 0
-    if middle == 0:
-        domain = os.fork()
-        if domain == 0:
-            os.close(pid_read)
-            os.close(pid_write)
-            hypervisor.close()
-            _be_domain(domid, name, fds)
-        os.write(pid_write, struct.pack("<i", domain))
-        os._exit(0)
-    os.close(pid_write)
-    report = os.read(pid_read, 4)
-    os.close(pid_read)
-    os.waitpid(middle, 0)
-    return int(struct.unpack("<i", report)[0]) if len(report) == 4 else 0
+    if pid == 0:
+        hypervisor.close()
+        _be_domain(domid, name, fds)
+    return pid
 
 
 def _be_domain(domid: int, name: bytes, fds: list[int]) -> None:
