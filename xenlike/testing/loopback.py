@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from xenlike.errors import PeerGone
 from xenlike.testing.fakedomain import FakeDomain
 from xenlike.testing.fakestore import FakeStore, FakeTree
 from xenlike.xenbus import Backend, BackendBus, Frontend, FrontendBus, XenbusState
@@ -120,10 +121,12 @@ class LoopDomain(FakeDomain):
 
     async def kill(self) -> None:
         """Ends the domain as SIGKILL does: no node is written, no state is said."""
+        # From here on it writes nothing; its watches are not told, since nobody is there to hear it.
+        self.store.refuse = PeerGone("the domain is dead")
         self._scope.cancel()
-        self.die()
         with trio.CancelScope(shield=True):
             await self._stopped.wait()
+        self.die()
 
 
 class Loopback:

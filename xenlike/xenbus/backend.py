@@ -223,6 +223,7 @@ class Backend(XenbusDevice[RequestT, ResponseT]):
         try:
             with link.scope:
                 await self.serve(queue)
+                self._fail(PeerGone(f"{type(self).__name__}.serve has ended"))
         except Exception as error:
             self._fail(innermost(error))
         finally:

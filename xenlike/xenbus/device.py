@@ -222,7 +222,8 @@ class XenbusDevice(ABC, Generic[RequestT, ResponseT]):
     async def fatal(self, error: Exception) -> None:
         """Gives the connection up because of an error: logs it, writes the error node, goes to Closing.
 
-        As Linux's `xenbus_dev_fatal`. The process lives, and its other devices go on.
+        As Linux's `xenbus_dev_fatal`. The process lives, and its other devices go on. For the control
+        task: a driver's hooks, `serve` and `handle` raise, and get here.
         """
         error = innermost(error)
         if isinstance(error, XenlikeError):

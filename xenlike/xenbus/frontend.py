@@ -149,13 +149,16 @@ class Frontend(XenbusDevice[RequestT, ResponseT]):
         return await self.queue.request(request)
 
     async def wait_connected(self) -> None:
-        """Waits until requests can be sent; a checkpoint.
+        """Waits until requests can be sent. A checkpoint if it has to wait, and if it is cancelled.
 
         Raises:
             NoSuchDevice: the device was taken away.
             PeerGone: its backend died, and `on_peer_gone` says not to wait for another.
             ProtocolError: its backend broke the rules; the device is closed until it gets another.
         """
+        if self._ready:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            return
         await trio.lowlevel.checkpoint()
         while not self._ready:
             if self._removed:
@@ -353,6 +356,8 @@ class Frontend(XenbusDevice[RequestT, ResponseT]):
             self._error = reason
         await self._disconnect(reason)
         self._attic.sweep()
+        if self._removed and len(self._attic):
+            self.log.warning("the backend still maps pages of ours, which stay allocated")
         self._changed.unpark_all()
 
     async def _grant_wish(self) -> None:
