@@ -123,12 +123,11 @@ class BlockFront(Frontend[BlkifRequest, BlkifResponse], protocol=BLK):
 
     # Reading and writing.
 
-    # To the user of a disk, `read` and `write` are these, and not a device's way to its store nodes.
-    async def read(self, offset: int, length: int) -> bytes:  # type: ignore[override]
+    async def read(self, offset: int, length: int) -> bytes:
         """Returns `length` bytes from `offset`."""
         return (await self.read_many([(offset, length)]))[0]
 
-    async def write(self, offset: int, data: Data) -> None:  # type: ignore[override]
+    async def write(self, offset: int, data: Data) -> None:
         """Writes bytes at `offset`. They are durable only after `flush`.
 
         Raises:

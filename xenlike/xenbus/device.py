@@ -103,12 +103,12 @@ class XenbusDevice(ABC, Generic[RequestT, ResponseT]):
         values = await self.domain.store.read_many([f"{self.otherend}/{name}" for name in names])
         return dict(zip(names, values, strict=True))
 
-    async def read(self, *names: str) -> dict[str, str | None]:
+    async def read_nodes(self, *names: str) -> dict[str, str | None]:
         """Reads nodes of this device, such as those that the toolstack wrote, in one round trip."""
         values = await self.domain.store.read_many([f"{self.nodename}/{name}" for name in names])
         return dict(zip(names, values, strict=True))
 
-    async def write(self, nodes: Mapping[str, NodeValue]) -> None:
+    async def write_nodes(self, nodes: Mapping[str, NodeValue]) -> None:
         """Writes nodes of this device, in order, in one round trip.
 
         Raises:
