@@ -140,6 +140,7 @@ def launch(paths: MachinePaths, lock: int, store_domid: int) -> Launched:
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
+        os.write(reaper_write, b"%d" % hypervisor.pid)
     except BaseException:
         ours.close()
         raise

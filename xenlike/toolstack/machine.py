@@ -36,10 +36,11 @@ from xenlike.toolstack.control_wire import DomainInfo
 from xenlike.toolstack.devices import Device, Disk
 from xenlike.toolstack.exits import DESTROYED, Exit, exit_of
 from xenlike.toolstack.guest import Guest, Running
+from xenlike.toolstack.images import close_images
 from xenlike.toolstack.launch import Launched, launch, lock_name, remove_stale
 from xenlike.toolstack.nodes import domain_nodes
 from xenlike.toolstack.paths import MachinePaths
-from xenlike.toolstack.plug import Plugs, close_images
+from xenlike.toolstack.plug import Plugs
 from xenlike.toolstack.report import describe
 from xenlike.toolstack.spec import BUSES, MAX_WINDOWS, DomainSpec, Entry, make_spec
 from xenlike.toolstack.storeserver import STORE_DOMID, StoreServer
@@ -160,6 +161,7 @@ class Machine:
             await self._boot(guest, how)
         except BaseException:
             del self._guests[spec.name]
+            self._plugs.images.forget(spec.name)
             guest.enter("dead")
             raise
         self._is_up(guest)
@@ -173,7 +175,7 @@ class Machine:
     async def _boot(self, guest: Guest, how: int) -> None:
         """Creates the domain, its directories and its devices; undoes all of it on any error."""
         spec = guest.spec
-        images = self._plugs.open_images(spec.devices)
+        images = self._plugs.images.open(spec.name, spec.devices)
         resources = ResourceSender()
         stdio_read, stdio_write = os.pipe2(os.O_CLOEXEC) if how & hc.XENLIKE_CREATE_FORK else (-1, -1)
         created: hc.CreateDomain | None = None
@@ -303,6 +305,7 @@ class Machine:
         """Hangs up, which ends the machine, and lets go of what this process held of it."""
         self.domain0.close()
         self._store_server.close()
+        self._plugs.images.close()
         for guest in self._guests.values():
             guest.close()
 
@@ -360,6 +363,7 @@ class Machine:
                 self._feeder(guest.name)(f"cannot start again: {error}\n".encode())
         self.console.end(guest.name)
         guest.ended(ending)
+        self._plugs.images.forget(guest.name)
         if action != "preserve":
             self._guests.pop(guest.name, None)
 

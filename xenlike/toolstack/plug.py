@@ -15,7 +15,6 @@ are gone. A driver domain that was started again is found under its new number b
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -25,7 +24,8 @@ import trio
 from xenlike.abi.xenbus import XenbusState
 from xenlike.errors import ConfigError, MachineError, NoSuchDevice, NoSuchDomain, XenstoreError
 from xenlike.io.vdev import parse_vdev
-from xenlike.toolstack.devices import DOMAIN_0, Device, Disk, OpenImage, open_image
+from xenlike.toolstack.devices import DOMAIN_0, Device, Disk
+from xenlike.toolstack.images import Images, ImageShelf, close_images
 from xenlike.toolstack.nodes import Attachment, Directory, backend_directory, frontend_directory, home
 from xenlike.toolstack.spec import DomainSpec, Exec
 from xenlike.xenbus.registry import driver_types
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
     from xenlike.toolstack.guest import Guest
 
 log = logging.getLogger(__name__)
-
-Images = dict[int, OpenImage]
-"""Opened images by the number of their disk."""
 
 # How long a backend whose guest died may take to let go before its directory is removed under it.
 CLOSING_PATIENCE_S = 2.0
@@ -56,6 +53,7 @@ class Plugs:
     def __init__(self, domain0: Domain, guests: Mapping[str, Guest]) -> None:
         self._domain0 = domain0
         self._guests = guests
+        self.images = ImageShelf()
 
     @property
     def _store(self) -> Store:
@@ -103,22 +101,6 @@ class Plugs:
                 return guest.domid
         raise ConfigError(f"{device.name} has backend {device.backend!r}, and no domain of that name is running")
 
-    def open_images(self, devices: Sequence[Disk | Device]) -> Images:
-        """Opens the images of all disks, or none.
-
-        Raises:
-            ConfigError: one of them is missing or unusable.
-        """
-        images: Images = {}
-        try:
-            for device in devices:
-                if isinstance(device, Disk):
-                    images[device.id] = open_image(device)
-        except BaseException:
-            close_images(images)
-            raise
-        return images
-
     # -- making ------------------------------------------------------------------------------------
 
     async def make(self, directories: Sequence[Directory], tx: Transaction | None = None) -> None:
@@ -163,7 +145,7 @@ class Plugs:
         # The backend first: a frontend that sees its directory finds the other end's.
         return [backend_directory(attachment, back), frontend_directory(attachment, front)]
 
-    def _send_image(self, attachment: Attachment, device: Disk | Device, images: Mapping[int, OpenImage]) -> None:
+    def _send_image(self, attachment: Attachment, device: Disk | Device, images: Images) -> None:
         if not isinstance(device, Disk):
             return
         image = images[device.id]
@@ -194,7 +176,7 @@ class Plugs:
         if any(other.type == device.type and other.id == device.id for other in guest.spec.devices):
             raise ConfigError(f"domain {guest.name!r} has a device {device.name} already")
         device = self.check_device(guest.spec, device)
-        images = self.open_images([device])
+        images = self.images.open(guest.name, [device])
         guest.spec.devices.append(device)
         try:
             attachment = self._attachment(guest, device)
@@ -210,6 +192,7 @@ class Plugs:
                 raise
         except BaseException:
             guest.spec.devices.remove(device)
+            self.images.forget(guest.name, device.id)
             raise
         finally:
             close_images(images)
@@ -237,6 +220,7 @@ class Plugs:
         attachment = self._attachment(guest, device)
         await self._close(attachment, timeout_s)
         guest.spec.devices.remove(device)
+        self.images.forget(guest.name, device.id)
         await self._remove(attachment.frontend)
         await self._remove_backend(attachment)
 
@@ -355,7 +339,7 @@ class Plugs:
             # What it is being given was written for the backend's old number, and must not come after this.
             await guest.wait_started()
             try:
-                images = self.open_images([device])
+                images = self.images.open(guest.name, [device])
             except ConfigError as error:
                 # The others have a backend again; this one waits for one that has an image.
                 log.error("%s of %s has no backend any more: %s", device.name, guest.name, error)
@@ -394,14 +378,6 @@ def find_device(guest: Guest, name: str) -> Disk | Device:
             return device
     names = ", ".join(device.name for device in guest.spec.devices) or "none"
     raise NoSuchDevice(f"domain {guest.name!r} has no device {name!r}; it has {names}")
-
-
-def close_images(images: Images) -> None:
-    """Closes opened images; idempotent."""
-    for image in images.values():
-        if image.fd is not None:
-            os.close(image.fd)
-    images.clear()
 
 
 def _list(known: set[str]) -> str:
