@@ -18,6 +18,7 @@ TESTS = ["tests/core", "tests/unit/ring"]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # the suite inside has guards of its own
 @pytest.mark.skipif(SANITIZED in os.environ, reason="this is the run inside")
 def test_the_core_is_clean_under_address_and_undefined_behaviour_sanitizers(tmp_path: Path) -> None:
     compiler = shutil.which("gcc") or ""
