@@ -18,6 +18,8 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+import trio
+
 from xenlike.errors import PeerGone, RequestFailed
 from xenlike.frontends.block.pool import Area, Request, requests_for
 from xenlike.io.blk import BLKIF_OP_READ, BLKIF_OP_WRITE, BLKIF_RSP_EOPNOTSUPP, SECTOR_SIZE, BlkifResponse
@@ -112,6 +114,8 @@ class DataPath:
             except PeerGone:
                 if device.on_peer_gone == "fail":
                     raise
+                # Trying again must not keep those from running who are to find out that there is nobody.
+                await trio.lowlevel.checkpoint()
         for request, response in zip(requests, responses, strict=True):
             if response[_STATUS] != _OKAY:
                 raise self._refusal(request, BlkifResponse.unpack(response).status)

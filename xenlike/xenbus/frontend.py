@@ -59,6 +59,8 @@ def retried(
             except PeerGone:
                 if self.on_peer_gone == "fail":
                     raise
+                # Trying again must not keep those from running who are to find out that there is nobody.
+                await trio.lowlevel.checkpoint()
 
     functools.update_wrapper(operation, method)
     return operation
@@ -310,6 +312,8 @@ class Frontend(XenbusDevice[RequestT, ResponseT]):
     async def _connect(self, raw: Mapping[str, str | None]) -> None:
         self.peer = parse_features(self.protocol, "backend", raw, self.otherend_id)
         await self.connect()
+        if self._failure is not None:
+            return  # the backend died meanwhile, which the next look is about
         self._ready = self._was_ready = True
         # Callers need not wait until the store has heard of it.
         self._move(XenbusState.Connected)
