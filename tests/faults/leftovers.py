@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -82,9 +83,15 @@ def descriptors(pid: int | str = "self") -> dict[str, int]:
             target = os.readlink(f"{folder}/{name}")
         except OSError:
             continue  # the one with which the folder was read
-        kind = target.partition("[")[0] if "[" in target and "anon_inode" not in target else target
+        kind = re.sub(r"(?<=^pipe:)\[.*|(?<=^socket:)\[.*|(?<=xenlike-d)\d+", "", target)
         counted[kind] = counted.get(kind, 0) + 1
     return counted
+
+
+def differences(before: dict[str, int], now: dict[str, int]) -> dict[str, int]:
+    """Returns how many there are more, or fewer, of each kind."""
+    every = before.keys() | now.keys()
+    return {kind: more for kind in every if (more := now.get(kind, 0) - before.get(kind, 0))}
 
 
 async def nothing(left: Callable[[], object], since: float | None = None) -> None:

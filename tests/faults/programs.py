@@ -20,6 +20,7 @@ import trio
 
 from tests.faults import content
 from tests.faults.moments import spin
+from tests.faults.stacks import tell_on_signal
 from xenlike.errors import NoEntry, PeerGone
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def say(**words: object) -> None:
     print(json.dumps(words), flush=True)
 
 
-def die() -> None:
+def die(turns: int = 0) -> None:
+    spin(turns)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -71,6 +73,10 @@ class Work:
             found = content.versions(await self.disk.read(slot * SLOT, SLOT), self._seed, slot * SLOT)
             self._low[slot], self._high[slot] = min(found), max(found)
 
+    def is_over(self) -> bool:
+        """Says whether it was told to stop."""
+        return self.stop
+
     async def run(self) -> None:
         """Works until `stop`, or until the connection is lost; that is not raised."""
         async with trio.open_nursery() as nursery:
@@ -83,7 +89,7 @@ class Work:
             while not self.stop:
                 kind = self._random.random()
                 if kind < 0.5:
-                    await self._write(self._random.sample(mine, self._random.randint(1, 3)))
+                    await self._write(self._random.sample(mine, self._random.randint(1, min(3, len(mine)))))
                 elif kind < 0.95:
                     await self._read(self._random.choice(mine))
                 else:
@@ -148,9 +154,8 @@ async def doomed(domain: Domain, seed: int, name: str, after: int, turns: int, h
 
     def strike() -> None:
         if how == "here":
-            spin(turns)
-            die()
-        threading.Thread(target=lambda: (spin(turns), die())).start()
+            die(turns)
+        threading.Thread(target=die, args=[turns]).start()
 
     if not after:
         strike()
@@ -158,6 +163,30 @@ async def doomed(domain: Domain, seed: int, name: str, after: int, turns: int, h
     work = Work(disk, seed, random.Random(name))
     work.on_done = lambda: strike() if work.done == after else None
     await work.run()
+
+
+async def brief(domain: Domain, seed: int, name: str, operations: int) -> None:
+    """Does so many operations on its disk, and reads everything back.
+
+    Args:
+        domain: its own.
+        seed: of its disk.
+        name: what it does is drawn from this.
+        operations: how many, at least.
+    """
+    import random
+
+    tell_on_signal()
+    disk = await domain.disk("xvda")
+    work = Work(disk, seed, random.Random(name))
+
+    def look() -> None:
+        work.stop = work.done >= operations
+
+    work.on_done = look
+    await work.run()
+    await work.read_back()
+    say(end={"done": work.done})
 
 
 async def steady(domain: Domain, seed: int, name: str, on_peer_gone: str = "retry", every: int = 20) -> None:
@@ -172,6 +201,7 @@ async def steady(domain: Domain, seed: int, name: str, on_peer_gone: str = "retr
     """
     import random
 
+    tell_on_signal()
     disk = await domain.disk("xvda")
     work = Work(disk, seed, random.Random(name))
     await work.take_over()
@@ -189,10 +219,10 @@ async def steady(domain: Domain, seed: int, name: str, on_peer_gone: str = "retr
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(wait_for_stop)
-        while not work.stop:
+        while True:
             disk.on_peer_gone = "fail" if on_peer_gone == "fail" else "retry"
             await work.run()
-            if work.stop:
+            if work.is_over():
                 break
             # It was reported; a program that asked for that decides by itself to wait for the next backend.
             work.lost += 1

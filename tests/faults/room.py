@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -22,6 +24,8 @@ PATIENCE_S = 30
 ZYGOTE = "xl-zygote"
 PROGRAMS = "tests.faults.programs"
 DISK_SLOTS = 24
+EXPECTED = ("DEBUG ", "INFO ", "WARNING ")
+"""Beginnings of log lines that are no failure."""
 
 
 @dataclass
@@ -46,7 +50,8 @@ class Image:
         data = self.path.read_bytes()
         for slot in range(len(data) // SLOT):
             found = content.versions(data[slot * SLOT : (slot + 1) * SLOT], self.seed, slot * SLOT)
-            assert min(found) >= self.floor.get(slot, 0), f"slot {slot}: {found}, and {self.floor.get(slot)} was flushed"
+            flushed = self.floor.get(slot, 0)
+            assert min(found) >= flushed, f"slot {slot} holds {found}, and {flushed} was flushed"
 
 
 @dataclass
@@ -56,6 +61,7 @@ class Said:
     done: int = 0
     lost: int = 0
     end: dict[str, int] | None = None
+    log: list[str] = field(default_factory=list)
     other: list[str] = field(default_factory=list)
     image: Image | None = None
 
@@ -89,6 +95,8 @@ class Ear:
             case {"flushed": dict(news)}:
                 if said.image is not None:
                     said.image.floor.update({int(slot): version for slot, version in news.items()})
+            case str(text) if text.startswith(EXPECTED):
+                said.log.append(text)
             case _:
                 said.other.append(line)
         self.on_line(name, line)
@@ -127,9 +135,35 @@ class Room:
         ear = Ear()
         async with open_machine(name, runtime_dir=self.runtime, console=ear) as machine:
             hypervisor = machine._launched.hypervisor.pid
-            yield machine, ear
+            try:
+                # Inside, so that the machine still runs when it is asked what a hang was waiting for.
+                with trio.fail_after(PATIENCE_S):
+                    yield machine, ear
+            except BaseException:
+                with trio.CancelScope(shield=True), trio.move_on_after(5):
+                    await _describe(machine, ear)
+                raise
         await leftovers.nothing(lambda: leftovers.living(leftovers.of_session(hypervisor)))
         assert not leftovers.names_below(self.runtime / name)
+
+
+async def _describe(machine: Machine, ear: Ear) -> None:
+    for info in await machine.list():
+        print(info)
+    for guest in machine.domains.values():
+        if guest.pid and guest.spec.entry is not None:
+            os.kill(guest.pid, signal.SIGUSR1)
+    await trio.sleep(0.5)
+    for guest in machine.domains.values():
+        said = ear.said(guest.name)
+        print(guest, guest.phase, f"done {said.done}, lost {said.lost}", *said.log[-4:], *said.other, sep="\n    ")
+    await _print_nodes(machine, "/local/domain")
+
+
+async def _print_nodes(machine: Machine, path: str) -> None:
+    print(path, "=", await machine.domain0.store.get(path))
+    for name in await machine.domain0.store.ls(path):
+        await _print_nodes(machine, f"{path}/{name}")
 
 
 def strangers(machine: Machine) -> list[leftovers.Process]:
@@ -165,3 +199,20 @@ async def stop_steady(machine: Machine, ear: Ear, guest: Guest) -> dict[str, int
     assert said.image is not None
     said.image.check()
     return said.end
+
+
+async def run_brief(machine: Machine, ear: Ear, name: str, image: Image, backend: str, operations: int = 10) -> None:
+    """Runs a guest from its birth to its end, with a little work between them."""
+    said = ear.said(name)
+    said.image = image
+    guest = await machine.spawn(
+        name,
+        f"{PROGRAMS}:brief",
+        devices=[image.disk(backend)],
+        args=[image.seed, f"{name}/{image.seed}", operations],
+        memory="8M",
+    )
+    ending = await guest.wait()
+    assert (ending.reason, said.other) == ("poweroff", []), "\n".join([str(ending), *said.log, *said.other])
+    assert said.end is not None
+    image.check()

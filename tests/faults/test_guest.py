@@ -7,6 +7,7 @@ import trio
 from tests.faults import leftovers
 from tests.faults.moments import Moment, blaming, moments
 from tests.faults.room import PATIENCE_S, PROGRAMS, Ear, Room, start_steady, stop_steady, strangers
+from tests.faults.strike import HYPERCALL, STORE_REQUESTS, Counter, kill
 from xenlike.toolstack.machine import Machine
 
 SIDE_BY_SIDE = 3
@@ -30,9 +31,11 @@ async def test_a_guest_is_killed(room):
             held = leftovers.descriptors(storage.pid), leftovers.descriptors(machine._launched.hypervisor.pid)
             own = leftovers.descriptors()
             async with trio.open_nursery() as nursery:
-                for moment in drawn:
+                for moment in drawn[1:]:
                     nursery.start_soon(one, moment)
             await ear.progress("bystander")
+            # Images that were sent for a guest which died too early are taken back when the next one is sent.
+            await kill_guest(room, machine, ear, drawn[0])
             served = await machine.domain0.store.ls(f"/local/domain/{storage.domid}/backend/vbd")
             assert served == [str(bystander.domid)]
             hypervisor = machine._launched.hypervisor.pid
@@ -58,8 +61,42 @@ async def kill_guest(room: Room, machine: Machine, ear: Ear, moment: Moment) -> 
     )
     domid = guest.domid
     ending = await guest.wait()
-    assert (ending.reason, ending.signal) == ("crash", 9), (str(ending), ear.said(name).other)
+    assert (ending.reason, ending.signal) == ("crash", 9), "\n".join([str(ending), *ear.said(name).other])
     image.check()
     # Its pages are free, which the hypervisor says only when nobody maps them any more.
     assert domid not in [info.domid for info in machine.hypercalls.domain_infos()]
     assert not await machine.domain0.store.exists(f"/local/domain/{domid}")
+
+
+async def test_a_guest_is_killed_while_it_is_started(room, monkeypatch):
+    """Before the store knows it, or before its nodes are made: it has crashed, and that is all."""
+    acts = Counter(monkeypatch, HYPERCALL, STORE_REQUESTS)
+    with trio.fail_after(PATIENCE_S):
+        async with room.machine() as (machine, ear):
+            storage = await machine.spawn("storage", backends=["vbd"])
+            bystander = await start_steady(machine, ear, "bystander", room.image(8), "storage")
+            for moment in moments("guest at birth", 8):
+                with blaming(moment):
+                    await kill_at_birth(room, machine, acts, moment)
+            served = await machine.domain0.store.ls(f"/local/domain/{storage.domid}/backend/vbd")
+            assert served == [str(bystander.domid)]
+            await leftovers.nothing(lambda: strangers(machine))
+            await stop_steady(machine, ear, bystander)
+
+
+async def kill_at_birth(room: Room, machine: Machine, acts: Counter, moment: Moment) -> None:
+    disk = room.image(moment.number, 1).disk("storage")
+
+    def strike() -> None:
+        pid = 0
+        while not pid:
+            # It is being forked meanwhile.
+            pid = next(info.pid for info in machine.hypercalls.domain_infos() if info.name == b"victim")
+        kill(pid)
+
+    with acts.striking(moment, strike):
+        victim = await machine.spawn("victim", f"{PROGRAMS}:steady", devices=[disk], args=[1, "victim"], memory="8M")
+    ending = await victim.wait()
+    assert (ending.reason, ending.signal) == ("crash", 9)
+    assert victim.domid not in [info.domid for info in machine.hypercalls.domain_infos()]
+    assert not await machine.domain0.store.exists(f"/local/domain/{victim.domid}")
