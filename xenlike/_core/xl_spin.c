@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Spinning over all rings of a domain before it sleeps. A wake across CPUs costs 30 to 100 us, a hit while
-// spinning about one; a miss costs the whole spin. So a spin is worth it while
+// Spinning over all rings of a domain before it sleeps. A wake across CPUs costs 30 to 100 us, and going to
+// sleep and back in a Python event loop as much again; a hit while spinning costs about one, a miss the whole
+// spin. The first spins must reach over what a Python peer needs for an answer, 50 us and more: with 10 us a
+// 4 KiB disk read took 160 to 360 us, with 60 us 105 to 140 (in turns, two CPUs with other work). So a spin is
+// worth it while
 //
 //      hit_rate * WAKE_NS  >  (1 - hit_rate) * length
 //
@@ -23,8 +26,8 @@ enum {
 	RATE_ONE = 65536,
 	RATE_START = RATE_ONE / 2,
 	RATE_SHIFT = 3, /* the last eight or so count */
-	WAKE_NS = 30000,
-	FIRST_NS = 10000,
+	WAKE_NS = 120000,
+	FIRST_NS = 60000,
 	LEAST_NS = 2000,
 	MOST_NS = 1000000,
 	FIRST_PAUSE = 16,
