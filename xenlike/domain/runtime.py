@@ -51,6 +51,8 @@ def run_domain(fd: int) -> int:
     Returns:
         An exit status; usually it does not return, since SCHEDOP_shutdown never does.
     """
+    # What it starts ends with it: the hypervisor ends the group.
+    os.setpgid(0, 0)
     sock = socket.socket(fileno=fd)
     os.set_inheritable(fd, False)
     hypercalls = Hypercalls(sock)

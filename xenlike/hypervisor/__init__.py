@@ -13,4 +13,5 @@ connected, not when a request is made.
     grants.py       map, unmap and copy against the granter's shared table
     events.py       ports, states and the pipes that carry events
     births.py       asking the zygote for forks
+    orphans.py      processes that domains started and left behind
 """

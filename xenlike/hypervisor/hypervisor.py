@@ -41,6 +41,7 @@ from xenlike.hypervisor.errors import Refused
 from xenlike.hypervisor.events import Port, PortState, make_channel, notify
 from xenlike.hypervisor.frames import PAGE, Pool, make_memory
 from xenlike.hypervisor.grants import Grants
+from xenlike.hypervisor.orphans import Orphans
 
 # Start-info lies in the first frame, so a domain has at least one.
 MIN_PAGES = 1
@@ -64,6 +65,7 @@ class Hypervisor:
         self.domains: dict[int, Domain] = {}
         self.grants = Grants(self.domains)
         self.zygote = Zygote(self._new_socket)
+        self.orphans = Orphans()
         self._watch = watch
         self._next_domid = 0
 
@@ -329,9 +331,11 @@ class Hypervisor:
         if domain.state == XENLIKE_DOMAIN_DEAD:
             return
         if domain.pidfd >= 0:
+            self.orphans.end(domain.pid)
             domain.exit_code = _wait(domain.pidfd)
             os.close(domain.pidfd)
             domain.pidfd = -1
+            self.orphans.reap()
         domain.state = XENLIKE_DOMAIN_DYING
         domain.hang_up()
         self._watch(domain)

@@ -30,6 +30,7 @@ from xenlike.abi.xen import DOMID_INVALID
 from xenlike.hypervisor.domain import Domain
 from xenlike.hypervisor.hypercalls import Hypercalls
 from xenlike.hypervisor.hypervisor import Hypervisor
+from xenlike.hypervisor.orphans import end_children
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ class Loop:
 
     def run(self) -> None:
         """Serves until domain 0 is gone; then ends every process of the machine."""
+        self._listen_for_children()
         self._start_zygote()
         while self._running:
             self._fresh.clear()
@@ -98,6 +100,18 @@ class Loop:
                 self._epoll.unregister(fd)
             except OSError:
                 pass
+
+    def _listen_for_children(self) -> None:
+        """Wakes when a child ended: a domain's pidfd tells of that domain, but not of its orphans."""
+        rx, tx = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.set_wakeup_fd(tx, warn_on_full_buffer=False)
+
+        def reap() -> None:
+            os.read(rx, 4096)
+            self.xen.orphans.reap()
+
+        self._listen(rx, reap)
 
     # -- zygote ------------------------------------------------------------------------------------
 
@@ -231,8 +245,4 @@ class Loop:
         # the death signal it set, or its own next hypercall, ends it after us.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(END_PATIENCE_S)
-        while True:
-            try:
-                os.waitpid(-1, 0)
-            except ChildProcessError:
-                return
+        end_children()

@@ -146,7 +146,8 @@ class Machine:
             The handle, and the hypercall socket to give to that process (`Domain(sock)` there). Closing the
             socket ends the domain.
         """
-        spec = make_spec(name, None, devices=devices, backends=backends, memory=memory)
+        # A process that was not started here cannot be started again here, whatever reason it gives.
+        spec = make_spec(name, None, devices=devices, backends=backends, memory=memory, on_reboot="destroy")
         guest = await self._start(spec, hc.XENLIKE_CREATE_ADOPT)
         return guest, guest.running.take_socket()
 
