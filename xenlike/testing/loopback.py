@@ -97,6 +97,10 @@ class LoopDomain(FakeDomain):
                         await nursery.start(self._start, self.frontends)
                         await nursery.start(self._start, self.backends)
                     task_status.started()
+        except ExceptionGroup as group:
+            # What it could not say any more when it was killed.
+            if self.store.refuse is None or group.split(PeerGone)[1] is not None:
+                raise
         finally:
             self._stopped.set()
 

@@ -141,13 +141,10 @@ class Backend(XenbusDevice[RequestT, ResponseT]):
         names: tuple[str, ...] = ("state",)
         if self.state in (XenbusState.InitWait, XenbusState.Initialised):
             names = ("state", *frontend_nodes(self.protocol))
-        own, raw = await self._read(("", "frontend", "frontend-id", "state", "online"), names)
-        if own[""] is None:
-            self._removed = True
+        await self._look(("frontend", "frontend-id", "state", "online"), names)
+        if not await self._is_complete():
             return
-        if own["frontend"] is None or own["frontend-id"] is None or own["state"] is None:
-            # Not written completely yet.
-            return
+        own = self._own
         target = self._check_otherend(own["frontend"], own["frontend-id"])
         if target != (self.otherend, self.otherend_id):
             if self.otherend:
@@ -158,17 +155,17 @@ class Backend(XenbusDevice[RequestT, ResponseT]):
         if self.state == XenbusState.Closed and own["state"] == str(int(XenbusState.Closing)):
             # The toolstack asks for what has happened already.
             await self._publish(XenbusState.Closed)
-        frontend, online = self._other_state(raw), own["online"] != "0"
-        while await self._act(backend_action(self.state, frontend, online=online), raw):
+        frontend, online = self._other_state(), own["online"] != "0"
+        while await self._act(backend_action(self.state, frontend, online=online)):
             pass
 
-    async def _act(self, action: BackendAction, raw: Mapping[str, str | None]) -> bool:
+    async def _act(self, action: BackendAction) -> bool:
         """Takes one step; returns whether there may be another with what was read."""
         if action is BackendAction.OFFER:
             await self._offer()
             return False
         if action is BackendAction.CONNECT:
-            await self._connect(raw)
+            await self._connect()
             return False
         if action is BackendAction.CLOSING:
             await self._publish(XenbusState.Closing)
@@ -187,11 +184,11 @@ class Backend(XenbusDevice[RequestT, ResponseT]):
         extra = await self.setup() or {}
         await self._publish(XenbusState.InitWait, {**nodes, **extra})
         # The frontend may have been waiting for this, with its own part done already.
-        self._bell.ring()
+        self._look_again()
 
-    async def _connect(self, raw: Mapping[str, str | None]) -> None:
+    async def _connect(self) -> None:
         """Maps the ring, binds the event channel, begins to serve; Connected."""
-        peer = self.otherend_id
+        peer, raw = self.otherend_id, self._raw
         self.peer = parse_features(self.protocol, "frontend", raw, peer)
         choice = accept_ring(raw, self.ring_layouts, self.max_ring_page_order, peer)
         names = ring_ref_names(choice, raw)

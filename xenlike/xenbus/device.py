@@ -24,7 +24,7 @@ from xenlike.xenbus.state import XenbusState, is_legal_move, parse_state
 from xenlike.xenbus.typevars import RequestT, ResponseT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, MutableMapping
+    from collections.abc import Mapping, MutableMapping
 
     from xenlike.abi.protocol import Protocol
     from xenlike.xenbus.interface import DomainLike
@@ -88,6 +88,10 @@ class XenbusDevice(ABC, Generic[RequestT, ResponseT]):
         self._bell = Bell()
         self._removed = False
         self._on_bus = False
+        # What was read last, and whether it may be out of date.
+        self._own: dict[str, str | None] = {}
+        self._raw: dict[str, str | None] = {}
+        self._own_changed = self._raw_changed = True
         self._failure: Exception | None = None
 
     def __repr__(self) -> str:
@@ -121,6 +125,7 @@ class XenbusDevice(ABC, Generic[RequestT, ResponseT]):
         """Makes the control task look again; buses call it when a node below `nodename` changed."""
         # Nodes of the ring and features are ours: nobody else's change of them means anything.
         if what in ("", "state", "online", f"{self._other}", f"{self._other}-id"):
+            self._own_changed = True
             self._bell.ring()
 
     # Hooks. All of them run in the control task, so none must wait for the device itself.
@@ -160,17 +165,20 @@ class XenbusDevice(ABC, Generic[RequestT, ResponseT]):
             async with trio.open_nursery() as self._nursery:
                 if not self._on_bus:
                     self._nursery.start_soon(self._watch_self)
-                while True:
+                while not self._removed:
                     await self._step()
-                    if self._removed:
-                        break
-                    await self._bell.wait()
+                    if not self._removed:
+                        await self._bell.wait()
                 self._nursery.cancel_scope.cancel()
+                self._left_behind()
         finally:
             self._removed = True
             with trio.CancelScope(shield=True):
                 await self._abandon(PeerGone(f"{self.nodename} was taken away"))
             self.log.info("gone")
+
+    def _left_behind(self) -> None:
+        """The device was taken away in order: complains about what should not be there any more."""
 
     async def _watch_self(self) -> None:
         async with self.domain.store.watch(self.nodename) as changes:
@@ -277,31 +285,52 @@ class XenbusDevice(ABC, Generic[RequestT, ResponseT]):
 
         self._move(new)
         written = await store.transact(attempt)
-        if not written:
-            self._bell.ring()
+        if written:
+            self._own["state"] = writes[f"{self.nodename}/state"]
+        else:
+            self._look_again()
         return written
 
     @abstractmethod
     def _is_ours(self, otherend: str | None, state: str | None) -> bool:
         """Whether our directory, with these nodes in it, is still the one that we know."""
 
-    async def _read(
-        self, own: Iterable[str], other: Iterable[str]
-    ) -> tuple[dict[str, str | None], dict[str, str | None]]:
-        """Reads nodes of both ends in one round trip; the name "" is the directory itself."""
-        own, other = list(own), list(other)
-        paths = [f"{self.nodename}/{name}" if name else self.nodename for name in own]
-        if self.otherend:
+    async def _look(self, own: tuple[str, ...], other: tuple[str, ...]) -> None:
+        """Reads what may have changed, of both ends in one round trip, into `_own` and `_raw`."""
+        own_due, raw_due = self._own_changed, self._raw_changed and bool(self.otherend)
+        if not (own_due or raw_due):
+            return
+        self._own_changed, self._raw_changed = False, self._raw_changed and not raw_due
+        paths = [f"{self.nodename}/{name}" for name in own] if own_due else []
+        if raw_due:
             paths += [f"{self.otherend}/{name}" for name in other]
         values = await self.domain.store.read_many(paths)
-        return dict(zip(own, values, strict=False)), dict(zip(other, values[len(own) :], strict=False))
+        if own_due:
+            self._own = dict(zip(own, values, strict=False))
+        if raw_due:
+            self._raw = dict(zip(other, values[-len(other) :], strict=True))
 
-    def _other_state(self, raw: Mapping[str, str | None]) -> XenbusState:
-        return parse_state(raw.get("state"), self.otherend_id)
+    def _look_again(self) -> None:
+        """Has the control task read everything anew."""
+        self._own_changed = self._raw_changed = True
+        self._bell.ring()
+
+    async def _is_complete(self) -> bool:
+        """Whether our directory tells who is at the other end; notices when it has been removed."""
+        if self._own[self._other] and self._own[f"{self._other}-id"] and self._own["state"]:
+            return True
+        # Not written completely yet, or not any more, or removed.
+        if (await self.domain.store.read_many([self.nodename]))[0] is None:
+            self._removed = True
+        return False
+
+    def _other_state(self) -> XenbusState:
+        return parse_state(self._raw.get("state"), self.otherend_id)
 
     async def _watch_otherend(self) -> None:
         async with self.domain.store.watch(f"{self.otherend}/state") as changes:
             async for _ in changes:
+                self._raw_changed = True
                 self._bell.ring()
 
     def _check_otherend(self, path: str | None, domid: str | None) -> tuple[str, int]:

@@ -222,33 +222,30 @@ class Frontend(XenbusDevice[RequestT, ResponseT]):
             await self._grant_wish()
         if self._suspended:
             return
-        names = ("state", *backend_nodes(self.protocol))
-        own, raw = await self._read(("", "backend", "backend-id", "state"), names)
-        if own[""] is None:
-            self._removed = True
-            self._changed.unpark_all()
-            return
-        if None in own.values():
-            # Not written completely yet, or not any more.
-            if self._link is not None:
-                await self._lose(PeerGone("the backend was taken away"))
-            return
-        target = self._check_otherend(own["backend"], own["backend-id"])
-        if target != (self.otherend, self.otherend_id) or self._is_restart(own["state"]):
-            await self._relink(*target, own["state"])
-            return
-        backend = self._other_state(raw)
-        while await self._act(frontend_action(self.state, backend), raw):
+        while True:
+            await self._look(("backend", "backend-id", "state"), ("state", *backend_nodes(self.protocol)))
+            if not await self._is_complete():
+                if self._removed:
+                    self._changed.unpark_all()
+                elif self._link is not None:
+                    await self._lose(PeerGone("the backend was taken away"))
+                return
+            target = self._check_otherend(self._own["backend"], self._own["backend-id"])
+            if target == (self.otherend, self.otherend_id) and not self._is_restart(self._own["state"]):
+                break
+            await self._relink(*target, self._own["state"])
+        backend = self._other_state()
+        while await self._act(frontend_action(self.state, backend)):
             pass
 
-    async def _act(self, action: FrontendAction, raw: Mapping[str, str | None]) -> bool:
+    async def _act(self, action: FrontendAction) -> bool:
         """Takes one step; returns whether there may be another."""
         if action is FrontendAction.SETUP:
-            await self._share(raw)
+            await self._share()
         elif action is FrontendAction.CONNECT:
-            await self._connect(raw)
+            await self._connect()
         elif action is FrontendAction.REFRESH:
-            peer = parse_features(self.protocol, "backend", raw, self.otherend_id)
+            peer = parse_features(self.protocol, "backend", self._raw, self.otherend_id)
             if peer != self.peer:
                 self.peer = peer
                 await self.resize()
@@ -270,15 +267,17 @@ class Frontend(XenbusDevice[RequestT, ResponseT]):
         self._move(XenbusState.Initialising)
         self._watch_scope.cancel()
         self._watch_scope = trio.CancelScope()
-        # Its first event comes at once, and with it the first look at the backend.
+        self._raw, self._raw_changed = {}, True
+        # Its first event makes us look once more, so nothing is missed between our look and the watch.
         self._nursery.start_soon(self._watch_backend, self._watch_scope)
 
     async def _watch_backend(self, scope: trio.CancelScope) -> None:
         with scope:
             await self._watch_otherend()
 
-    async def _share(self, raw: Mapping[str, str | None]) -> None:
+    async def _share(self) -> None:
         """Shares ring, event channel and pages; Initialised."""
+        raw = self._raw
         self.peer = parse_features(self.protocol, "backend", raw, self.otherend_id, partial=True)
         choice = choose_ring(raw, self.ring_layouts, self.ring_page_order, self.otherend_id)
         link = self._link = _Link()
@@ -309,8 +308,8 @@ class Frontend(XenbusDevice[RequestT, ResponseT]):
         finally:
             link.ended.set()
 
-    async def _connect(self, raw: Mapping[str, str | None]) -> None:
-        self.peer = parse_features(self.protocol, "backend", raw, self.otherend_id)
+    async def _connect(self) -> None:
+        self.peer = parse_features(self.protocol, "backend", self._raw, self.otherend_id)
         await self.connect()
         if self._failure is not None:
             return  # the backend died meanwhile, which the next look is about
@@ -353,16 +352,19 @@ class Frontend(XenbusDevice[RequestT, ResponseT]):
         self._move(XenbusState.Unknown)
         if was not in (XenbusState.Unknown, XenbusState.Initialising):
             # It may be closing in the store, or be replaced already.
-            self._bell.ring()
+            self._look_again()
 
     async def _abandon(self, reason: Exception) -> None:
         if not self._removed and not isinstance(reason, PeerGone):
             self._error = reason
         await self._disconnect(reason)
         self._attic.sweep()
-        if self._removed and len(self._attic):
-            self.log.warning("the backend still maps pages of ours, which stay allocated")
         self._changed.unpark_all()
+
+    def _left_behind(self) -> None:
+        self._attic.sweep()
+        if len(self._attic):
+            self.log.warning("the backend still maps pages of ours, which stay allocated")
 
     async def _grant_wish(self) -> None:
         wish, self._wish = self._wish, ""
