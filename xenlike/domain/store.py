@@ -37,6 +37,8 @@ T = TypeVar("T")
 
 # Every attempt that fails means that somebody else's succeeded.
 _ATTEMPTS = 100
+# Open at once: what Xen's xenstored grants a domain. More would be refused; here they wait.
+_TRANSACTIONS = 10
 
 _START = Request(xs.XS_TRANSACTION_START, b"\0", "transaction")
 _COMMIT = Request(xs.XS_TRANSACTION_END, b"T\0", "transaction")
@@ -89,6 +91,7 @@ class Store(Requests):
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._conflicts = 0
+        self._open = trio.Semaphore(_TRANSACTIONS)
 
     @classmethod
     @asynccontextmanager
@@ -143,25 +146,28 @@ class Store(Requests):
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Runs its body as one transaction, which ends with the body; an exception discards it.
 
+        A connection has ten of them at most, and the next one waits: a body must not begin another.
+
         Raises:
             Conflict: what the body looked at was changed meanwhile; nothing has happened. See `transact`.
         """
-        batch = await self._connection.round_trip([_START], 0)
-        reply = batch.replies[0]
-        if not isinstance(reply, bytes):
-            raise reply
-        tx = Transaction(self._connection, int(reply.rstrip(b"\0")), batch.epoch)
-        try:
-            yield tx
-        except BaseException:
-            if not tx.is_lost:
-                self._connection.post(_DISCARD, tx.tx_id)
-            raise
-        try:
-            await tx._request(*_COMMIT)
-        except Conflict:
-            self._conflicts += 1
-            raise
+        async with self._open:
+            batch = await self._connection.round_trip([_START], 0)
+            reply = batch.replies[0]
+            if not isinstance(reply, bytes):
+                raise reply
+            tx = Transaction(self._connection, int(reply.rstrip(b"\0")), batch.epoch)
+            try:
+                yield tx
+            except BaseException:
+                if not tx.is_lost:
+                    self._connection.post(_DISCARD, tx.tx_id)
+                raise
+            try:
+                await tx._request(*_COMMIT)
+            except Conflict:
+                self._conflicts += 1
+                raise
 
     async def transact(self, action: Callable[[Transaction], Awaitable[T]], *, attempts: int = _ATTEMPTS) -> T:
         """Runs an action as a transaction, again from its start when another change came between.
