@@ -271,6 +271,15 @@ class Pipeline:
         """Removes a node that exists, or whose parent does, with all below it."""
         self.requests.append(of_path(xs.XS_RM, path))
 
+    def introduce(self, domid: int, gfn: int, port: int) -> None:
+        """Tells xenstored of a new domain. For domain 0."""
+        self.requests.append(domains(xs.XS_INTRODUCE, domid, gfn, port))
+
+    def set_quota(self, domid: int, name: str, value: int) -> None:
+        """Gives an introduced domain a limit of its own, such as `nodes`. For domain 0."""
+        payload = f"quota\0set\0{domid}\0{name}\0{value}\0".encode()
+        self.requests.append(Request(xs.XS_CONTROL, payload, f"d{domid}"))
+
     def set_perms(self, path: str, perms: Iterable[Perm | str]) -> None:
         """Changes a node's permissions."""
         self.requests.append(set_perms(path, perms))

@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 
 # How long a backend whose guest died may take to let go before its directory is removed under it.
 CLOSING_PATIENCE_S = 2.0
+# What a domain that serves devices may have in the store: some twenty nodes and one watch for each. Xen's
+# default, a thousand nodes and 128 watches, is for guests.
+BACKEND_QUOTAS = {"nodes": 100_000, "watches": 5_000}
 CLOSED = (None, str(int(XenbusState.Closed)), str(int(XenbusState.Unknown)))
 
 
@@ -121,7 +124,11 @@ class Plugs:
             every += self._directories(attachment, device)
         await self.make(every)
         # Not before: a domain that looks for its directories finds them, and may read them.
-        await self._store.introduce(guest.domid, 0, guest.running.store_port)
+        async with self._store.pipeline() as requests:
+            requests.introduce(guest.domid, 0, guest.running.store_port)
+            if guest.spec.backends:
+                for name, value in BACKEND_QUOTAS.items():
+                    requests.set_quota(guest.domid, name, value)
 
     def _attachment(self, guest: Guest, device: Disk | Device) -> Attachment:
         return Attachment(device.type, device.id, guest.domid, self._backend_domid(device))

@@ -26,7 +26,7 @@ _COMMANDS = {
     b"check": b"",
     b"log": b"on|off",
     b"print": b"<string>",
-    b"quota": b"[<domid>]",
+    b"quota": b"[<domid>] | set <domid> <quota> <value>",
     b"help": b"",
 }
 
@@ -123,6 +123,8 @@ def _quota(store: Store, parameters: list[bytes]) -> bytes:
     if not parameters:
         quotas = vars(store.quotas)
         return "".join([f"{name:<16}: {value:8}\n" for name, value in quotas.items()]).encode() + b"\0"
+    if parameters[0] == b"set":
+        return _set_quota(store, parameters[1:])
     domid = atoi(parameters[0])
     domain = store.domains.get(domid)
     if len(parameters) != 1 or domain is None:
@@ -134,6 +136,17 @@ def _quota(store: Store, parameters: list[bytes]) -> bytes:
     }
     lines = [f"Domain {domid}:\n", *(f"{name:<16}: {value:8}\n" for name, value in held.items())]
     return "".join(lines).encode() + b"\0"
+
+
+def _set_quota(store: Store, parameters: list[bytes]) -> bytes:
+    """Sets a quota of one domain: one that serves devices holds many more nodes than a guest should."""
+    if len(parameters) != 3 or not parameters[2].isdigit():
+        raise Refused("EINVAL")
+    domid, value = atoi(parameters[0]), atoi(parameters[2])
+    if domid not in store.domains:
+        raise Refused("ENOENT")
+    store.set_quota(domid, parameters[1].decode("ascii", "replace"), value)
+    return _OK
 
 
 CONTROL_OPERATIONS: dict[int, tuple[Operation, bool, bool]] = {

@@ -82,7 +82,7 @@ def _changed(store: Store, view: View, path: bytes, before: tuple[Perms, int] | 
 
 
 def _check_size(store: Store, session: Session, view: View, size: int) -> None:
-    if not session.privileged and size >= store.quotas.node_size:
+    if not session.privileged and size >= store.quotas_of(session.domid).node_size:
         if isinstance(view, Transaction):
             view.failed = True
         raise Refused("ENOSPC")
@@ -100,7 +100,7 @@ def _create(store: Store, session: Session, view: View, path: bytes, value: byte
         perms = (Perm(session.domid, perms[0].access), *perms[1:])
         held = store.tree.count(session.domid)
         new = 1 if isinstance(view, Transaction) else len(missing)
-        if held + new > store.quotas.nodes:
+        if held + new > store.quotas_of(session.domid).nodes:
             raise Refused("ENOSPC")
         fixed = Node(b"", perms, 0).size
         _check_size(store, session, view, fixed + len(value))
@@ -189,7 +189,7 @@ def set_perms(store: Store, session: Session, view: View, payload: bytes) -> byt
     name, *entries = payload.split(b"\0")[:-1] or [b""]
     if not entries:
         raise Refused("EINVAL")
-    if not session.privileged and len(entries) > store.quotas.perms:
+    if not session.privileged and len(entries) > store.quotas_of(session.domid).perms:
         raise Refused("ENOSPC")
     perms = parse_perms(entries)
     if name[:1] == b"@":
@@ -221,7 +221,7 @@ def watch(store: Store, session: Session, view: View, payload: bytes) -> bytes:
         raise Refused("EINVAL")
     if (path, token) in session.watches:
         raise Refused("EEXIST")
-    if not session.privileged and len(session.watches) > store.quotas.watches:
+    if not session.privileged and len(session.watches) > store.quotas_of(session.domid).watches:
         raise Refused("E2BIG")
     store.watch(session, path, token, prefix)
     return _OK
@@ -256,13 +256,13 @@ def transaction_start(store: Store, session: Session, view: View, payload: bytes
     """TRANSACTION_START | -> id|; transactions do not nest."""
     if isinstance(view, Transaction):
         raise Refused("EBUSY")
-    if not session.privileged and len(session.transactions) > store.quotas.transactions:
+    if not session.privileged and len(session.transactions) > store.quotas_of(session.domid).transactions:
         raise Refused("ENOSPC")
     while session.next_transaction in session.transactions or not session.next_transaction:
         session.next_transaction = (session.next_transaction + 1) & 0xFFFFFFFF
     tx_id = session.next_transaction
     session.next_transaction = (tx_id + 1) & 0xFFFFFFFF
-    limit = 0 if session.privileged else store.quotas.transaction_nodes
+    limit = 0 if session.privileged else store.quotas_of(session.domid).transaction_nodes
     session.transactions[tx_id] = Transaction(store.tree, tx_id, limit)
     return b"%d\0" % tx_id
 
@@ -279,7 +279,7 @@ def transaction_end(store: Store, session: Session, view: View, payload: bytes) 
             raise Refused("ENOMEM")
         if view.created and not session.privileged:
             for domid, change in view.charges.items():
-                if store.tree.count(domid) + change >= store.quotas.nodes:
+                if store.tree.count(domid) + change >= store.quotas_of(domid).nodes:
                     raise Refused("ENOSPC")
         if view.conflicts():
             raise Refused("EAGAIN")

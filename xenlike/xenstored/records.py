@@ -9,6 +9,7 @@ record is one byte of kind, the u16 lengths and counts of what follows, and that
     E  domid u32                                 the domain was released, or ended
     T  domid u32, target u32                     SET_TARGET
     S  name n (letter u8, domid s32)*n           permissions of a special watch
+    Q  name domid u32, value u32                 a domain's own quota
 
 A node that `P` names for the first time becomes the last child of its parent, which exists.
 """
@@ -21,7 +22,7 @@ from typing import NamedTuple
 
 from xenlike.domain.store_wire import Perm
 
-__all__ = ["End", "Introduce", "Put", "Record", "Remove", "Special", "Target", "parse", "put", "remove"]
+__all__ = ["End", "Introduce", "Put", "Quota", "Record", "Remove", "Special", "Target", "parse", "put", "remove"]
 
 _PUT = struct.Struct("<cHHH")
 _NAMED = struct.Struct("<cH")
@@ -30,6 +31,7 @@ _PERM = struct.Struct("<ci")
 _INTRODUCE = struct.Struct("<cIQI")
 _END = struct.Struct("<cI")
 _TARGET = struct.Struct("<cII")
+_QUOTA = struct.Struct("<cHII")
 
 
 class Put(NamedTuple):
@@ -90,7 +92,19 @@ class Special(NamedTuple):
         return _SPECIAL.pack(b"S", len(self.name), len(self.perms)) + self.name + _pack_perms(self.perms)
 
 
-Record = Put | Remove | Introduce | End | Target | Special
+class Quota(NamedTuple):
+    """A domain may hold more or less than others."""
+
+    name: bytes
+    domid: int
+    value: int
+
+    def pack(self) -> bytes:
+        """Returns the record."""
+        return _QUOTA.pack(b"Q", len(self.name), self.domid, self.value) + self.name
+
+
+Record = Put | Remove | Introduce | End | Target | Special | Quota
 
 
 def put(path: bytes, value: bytes, perms: tuple[Perm, ...]) -> bytes:
@@ -143,6 +157,11 @@ def parse(entry: bytes) -> Iterator[Record]:
                 at += path_length
                 yield Special(name, _unpack_perms(entry, at, count))
                 at += _PERM.size * count
+            elif kind == b"Q":
+                _, length, domid, value = _QUOTA.unpack_from(entry, at)
+                at += _QUOTA.size
+                yield Quota(entry[at : at + length], domid, value)
+                at += length
             else:
                 raise ValueError(f"unknown record {kind!r} at {at}")
     except struct.error as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Protocol
 
 from xenlike.abi.xs_wire import XS_ERROR, XS_WATCH
@@ -90,6 +91,7 @@ class Store:
             b"@releaseDomain": (Perm(0, "n"),),
         }
         self._targets: dict[int, int] = {}
+        self._own_quotas: dict[int, Quotas] = {}
         self._commit: Callable[[bytes], None] | None = None
         self._registered: Watch | None = None
         for path in (b"/tool", b"/tool/xenstored"):
@@ -131,6 +133,25 @@ class Store:
         if session.privileged:
             return ALL
         return access(node.perms, node.generation, session.domid, session.target, self.tree.dead)
+
+    # --- quotas ---
+
+    def quotas_of(self, domid: int) -> Quotas:
+        """Returns the limits of one domain: its own, or everybody's."""
+        return self._own_quotas.get(domid, self.quotas)
+
+    def set_quota(self, domid: int, name: str, value: int) -> None:
+        """Gives a domain a limit of its own, until it ends.
+
+        Raises:
+            Refused: EINVAL for a quota that does not exist.
+        """
+        quotas = self.quotas_of(domid)
+        if name not in vars(quotas):
+            raise Refused("EINVAL")
+        self._own_quotas[domid] = replace(quotas, **{name: value})
+        if self.tree.journal is not None:
+            self.tree.journal.append(records.Quota(name.encode(), domid, value).pack())
 
     # --- watches ---
 
@@ -230,6 +251,7 @@ class Store:
     def release(self, domid: int) -> None:
         """Forgets a domain: its connection, its nodes, and whatever names it."""
         domain = self.domains.pop(domid)
+        self._own_quotas.pop(domid, None)
         if domain.is_attached:
             self.rings.detach(domid)
         self.forget(domain.session)
@@ -301,10 +323,13 @@ class Store:
                     introduced[record.domid] = record
                 elif isinstance(record, records.End):
                     introduced.pop(record.domid, None)
+                    self._own_quotas.pop(record.domid, None)
                     self._targets = {d: t for d, t in self._targets.items() if record.domid not in {d, t}}
                     self.tree.end_domain(record.domid)
                 elif isinstance(record, records.Target):
                     self._targets[record.domid] = record.target
+                elif isinstance(record, records.Quota):
+                    self.set_quota(record.domid, record.name.decode(), record.value)
                 else:
                     self.special[record.name] = record.perms
         return list(introduced.values())
@@ -344,6 +369,10 @@ class Store:
                 yield records.Target(domain.domid, domain.session.target).pack()
         for name, perms in self.special.items():
             yield records.Special(name, perms).pack()
+        for domid, quotas in self._own_quotas.items():
+            for quota, value in vars(quotas).items():
+                if value != vars(self.quotas)[quota]:
+                    yield records.Quota(quota.encode(), domid, value).pack()
 
     def publish(self) -> None:
         """Passes on what changed since the last call, as one entry. `handle` and `mourn` do it themselves."""

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 
 from tests.unit.store.harness import OK, World
+from xenlike.abi import xs_wire as xs
 from xenlike.domain.store_wire import Perm
 from xenlike.xenstored import records
 from xenlike.xenstored.log import Log
@@ -50,6 +51,7 @@ record = st.one_of(
     st.builds(records.End, st.integers(0, 2**16)),
     st.builds(records.Target, st.integers(0, 2**16), st.integers(0, 2**16)),
     st.builds(records.Special, names, perms),
+    st.builds(records.Quota, names, st.integers(0, 2**16), st.integers(0, 2**32 - 1)),
 )
 
 
@@ -262,3 +264,21 @@ def test_a_domain_whose_ring_is_not_there_waits_to_be_introduced_again(fd):
     assert world.rings.rebound == []
     world.store.mourn(lambda domid: None)
     assert world.store.domains == {}
+
+
+def test_a_domains_own_quota_survives(fd):
+    world, log = logged_world(fd)
+    world.domain(3)
+    assert world.dom0.send(xs.XS_CONTROL, b"quota\0set\x003\0nodes\x0050000\0") == OK
+    log.flush()
+    assert again(fd).store.quotas_of(3).nodes == 50000
+    assert again(fd).store.quotas_of(4).nodes == 1000
+    # Also when the log was written anew.
+    entries = list(world.store.snapshot())
+    fresh = World()
+    for introduced in fresh.store.replay(entries):
+        fresh.store.restore(introduced)
+    assert fresh.store.quotas_of(3).nodes == 50000
+    assert world.dom0.send(xs.XS_RELEASE, b"3\0") == OK
+    log.flush()
+    assert again(fd).store.quotas_of(3).nodes == 1000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.store.harness import OK, World
+from xenlike.abi import xs_wire as xs
 from xenlike.domain.store_wire import Perm
 from xenlike.xenstored.rules import Quotas
 
@@ -313,3 +314,38 @@ def test_a_transaction_looks_at_so_many_nodes():
     assert answers[0] == "ENOENT"
     assert answers[-1] == "ENOSPC"
     assert guest.end(tx) == "ENOMEM"
+
+
+def test_a_domain_may_have_a_quota_of_its_own():
+    world = World(Quotas(nodes=4))
+    driver, guest = world.domain(2), world.domain(3)
+    assert world.dom0.send(xs.XS_CONTROL, b"quota\0set\x002\0nodes\x0010\0") == OK
+    assert driver.write("a/b/c/d") == OK
+    assert guest.write("a/b/c/d") == "ENOSPC"
+    tx = driver.start()
+    for name in "efgh":
+        assert driver.write(name, "", tx) == OK
+    assert driver.end(tx) == OK
+    assert driver.write("one-more/and-another") == "ENOSPC"
+    # It ends with the domain.
+    assert world.dom0.send(xs.XS_RELEASE, b"2\0") == OK
+    assert world.domain(2).write("a/b/c/d") == "ENOSPC"
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (b"quota\0set\x003\0nodes\0", "EINVAL"),
+        (b"quota\0set\x003\0nodes\0many\0", "EINVAL"),
+        (b"quota\0set\x003\0nodes\0-1\0", "EINVAL"),
+        (b"quota\0set\x003\0no-such\x001\0", "EINVAL"),
+        (b"quota\0set\x007\0nodes\x001\0", "ENOENT"),
+    ],
+)
+def test_only_quotas_that_exist_are_set(world, words, answer):
+    world.domain(3)
+    assert world.dom0.send(xs.XS_CONTROL, words) == answer
+
+
+def test_a_guest_sets_no_quota(world):
+    assert world.domain(3).send(xs.XS_CONTROL, b"quota\0set\x003\0nodes\x0010\0") == "EACCES"
