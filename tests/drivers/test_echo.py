@@ -267,3 +267,30 @@ async def test_a_frontend_whose_backend_domain_is_dead_from_the_start(machine):
     assert device.states()[0] is S.Initialising
     machine.relink(device, await machine.add_domain("driver"))
     await device.wait_connected()
+
+
+async def test_a_backend_that_dies_while_its_frontend_connects(machine, nursery):
+    # The hang-up comes while `connect` waits: nobody may be told that the device is ready.
+    class Front(EchoFront):
+        async def connect(self):
+            if machine.driver.alive:
+                await machine.kill(machine.driver)
+                await wait_all_tasks_blocked()
+
+    machine.guest.frontends.drivers["echo"] = Front
+    device = machine.plug("echo")
+    await wait_all_tasks_blocked()
+    frontend, answers = device.frontend, []
+
+    async def ask():
+        answers.append(await frontend.upper(b"x"))
+
+    nursery.start_soon(ask)
+    await wait_all_tasks_blocked()
+    assert not machine.driver.alive
+    assert answers == []
+    assert not frontend.connected
+    machine.relink(device, await machine.add_domain("driver again"))
+    await device.wait_connected()
+    await wait_all_tasks_blocked()
+    assert answers == [b"X"]

@@ -127,6 +127,9 @@ class FrontQueue(Generic[RequestT, ResponseT]):
 
         A checkpoint. Cancelled, it leaves its requests in flight: see `when_settled`.
         """
+        if self._reason is not None:
+            await trio.lowlevel.checkpoint()
+            self._refuse(self._reason)
         await trio.lowlevel.checkpoint_if_cancelled()
         task = trio.lowlevel.current_task()
         alone = task is self._last_caller

@@ -160,6 +160,7 @@ class _Taken:
         while not pool._free and not pool._closed:
             await pool._waiting.park()
         if pool._closed:
+            await trio.lowlevel.checkpoint()
             raise PeerGone("the connection ended")
         self._page = pool._free.popleft()
         return self._page
