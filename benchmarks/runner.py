@@ -1,0 +1,213 @@
+"""Runs one subject, shows what it has found, writes it down and compares it with the goals.
+
+A subject is a module here with `measure(bench)`. It adds figures to the `Bench` as it goes, so that an
+interrupted run still shows everything it has.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import cast
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from xenlike.benchmarks.figures import Figure, Goal, GoalResult, compare
+from xenlike.benchmarks.goals import GOALS
+from xenlike.benchmarks.surroundings import Meanwhile, surroundings
+
+SUBJECTS = ("domains", "block", "ring", "idle")
+PAGE_WIDTH = 130
+"""Of a table that goes to a file, in characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much is measured.
+
+    Attributes:
+        samples: of every figure that is a total or an average.
+        forks: of the zygote.
+        boots: of single guests, up to their first read.
+        guests: that are started together.
+        requests: of 4 KiB in one sample.
+        sequential_mib: read in one sample.
+        idle_guests: that are connected and do nothing.
+        idle_s: how long they do nothing, in one sample.
+        ring_s: how long the ring is driven in one sample.
+    """
+
+    samples: int = 5
+    forks: int = 100
+    boots: int = 25
+    guests: int = 100
+    requests: int = 2000
+    sequential_mib: int = 64
+    idle_guests: int = 10
+    idle_s: float = 10.0
+    ring_s: float = 0.5
+
+
+FULL = Plan()
+QUICK = Plan(samples=1, forks=10, boots=5, requests=500, sequential_mib=16, idle_s=2.0, ring_s=0.2)
+
+
+class Bench:
+    """What a subject is given: how much to measure, where to put the figures, how to show progress.
+
+    Attributes:
+        plan: how much.
+        figures: what was found so far.
+    """
+
+    def __init__(self, plan: Plan, progress: Progress) -> None:
+        self.plan = plan
+        self.figures: list[Figure] = []
+        self._progress = progress
+
+    def figure(self, name: str, unit: str, note: str = "") -> Figure:
+        """Adds a figure, to be filled with samples."""
+        figure = Figure(name, unit, note=note)
+        self.figures.append(figure)
+        return figure
+
+    @contextmanager
+    def stage(self, title: str, total: int) -> Iterator[Callable[[], None]]:
+        """Shows a line of progress; yields what is to be called after each of `total` steps.
+
+        Nothing is drawn between two steps: this process is domain 0 of what is measured.
+        """
+        task = self._progress.add_task(title, total=total)
+        self._progress.refresh()
+
+        def step() -> None:
+            self._progress.advance(task)
+            self._progress.refresh()
+
+        try:
+            yield step
+        finally:
+            self._progress.remove_task(task)
+
+
+def run(
+    subject: str,
+    *,
+    json_path: Path | None = None,
+    check: bool = False,
+    repeat: int = 5,
+    quick: bool = False,
+    plan: Plan | None = None,
+) -> int:
+    """Measures a subject and prints the table.
+
+    Args:
+        subject: one of `SUBJECTS`.
+        json_path: where the results are written to, too.
+        check: compare with the goals.
+        repeat: samples of every figure.
+        quick: a fraction of the time, for a first look; too few samples to quote.
+        plan: exactly how much is measured, instead of `repeat` and `quick`.
+
+    Returns:
+        How many goals were missed; 0 without `check`.
+
+    Raises:
+        KeyboardInterrupt: it was interrupted; what it had was printed and written.
+    """
+    if plan is None:
+        plan = QUICK if quick else dataclasses.replace(FULL, samples=repeat)
+    measure = cast("Callable[[Bench], None]", import_module(f"xenlike.benchmarks.{subject}").measure)
+    where = surroundings()
+    meanwhile = Meanwhile()
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        auto_refresh=False,
+        transient=True,
+    )
+    bench = Bench(plan, progress)
+    goals = GOALS.get(subject, {})
+    results: list[GoalResult] = []
+    complete = False
+    try:
+        with progress:
+            measure(bench)
+        complete = True
+    finally:
+        where |= meanwhile.report()
+        where["plan"] = dataclasses.asdict(plan)
+        results = compare(goals, bench.figures)
+        _show(subject, where, bench.figures, goals, complete=complete)
+        if json_path is not None:
+            document: dict[str, object] = {
+                "subject": subject,
+                "complete": complete,
+                "environment": where,
+                "figures": [figure.summary() for figure in bench.figures],
+            }
+            if check:
+                document["goals"] = results
+            json_path.write_text(json.dumps(document, indent=2) + "\n")
+    missed = [result for result in results if not result["met"]] if check else []
+    for result in missed:
+        value = result["value"]
+        found = "was not measured" if value is None else f"is {_number(value)}"
+        print(f"goal missed: {result['name']} {found}, and should be {goals[result['name']]}")
+    return len(missed)
+
+
+def _show(
+    subject: str, where: dict[str, object], figures: list[Figure], goals: dict[str, Goal], *, complete: bool
+) -> None:
+    console = Console(soft_wrap=True)
+    if not console.is_terminal:
+        console.width = PAGE_WIDTH
+    console.print(
+        f"[bold]{subject}[/bold] at {where['commit']}, Python {where['python']}, Linux {where['kernel']}, "
+        f"{where['cpus']} x {where['cpu']}",
+        highlight=False,
+    )
+    console.print(
+        f"{where['placement']}; {where['priority']}; load {where['load_before']:.1f} before and "
+        f"{where['load_after']:.1f} after; other programs used {where['others_cpu_percent']} % of a CPU, "
+        f"the host's host took {where['stolen_percent']} %",
+        highlight=False,
+    )
+    if not complete:
+        console.print("[yellow]not finished: this is what there was[/yellow]")
+    table = Table(show_edge=False)
+    table.add_column("", overflow="fold")
+    table.add_column("unit", no_wrap=True)
+    for column in ("median", "min", "max", "p99", "n", "goal"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for figure in figures:
+        if not figure.samples:
+            continue
+        summary = figure.summary()
+        goal = goals.get(figure.name)
+        mark = ""
+        if goal is not None:
+            mark = f"{goal} [green]met[/]" if goal.is_met(figure.median) else f"{goal} [red]missed[/]"
+        numbers = [_number(cast("float | None", summary[name])) for name in ("median", "min", "max", "p99")]
+        table.add_row(figure.name, figure.unit, *numbers, str(summary["count"]), mark)
+    console.print(table)
+    for figure in figures:
+        if figure.samples and figure.note:
+            console.print(f"[dim]{figure.name}: {figure.note}[/dim]", highlight=False)
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
