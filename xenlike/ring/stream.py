@@ -44,11 +44,12 @@ class XenstoreStreams:
     ERROR_RINGIDX = 2
     ERROR_PROTO = 3
 
-    __slots__ = ("_connection", "_error", "_features", "requests", "responses")
+    __slots__ = ("_connection", "_error", "_features", "_sent", "_taken", "requests", "responses")
 
     def __init__(self, page: Buffer, *, domid: int | None = None) -> None:
         self.requests = ByteStream(page, 0, 1024, 2048, 2052, domid=domid)
         self.responses = ByteStream(page, 1024, 1024, 2056, 2060, domid=domid)
+        self._taken, self._sent = _core.SharedWord(page, 2048), _core.SharedWord(page, 2060)
         self._features = _core.SharedWord(page, 2064)
         self._connection = _core.SharedWord(page, 2068)
         self._error = _core.SharedWord(page, 2072)
@@ -80,6 +81,11 @@ class XenstoreStreams:
     def error(self, value: int) -> None:
         self._error.set(value)
 
+    @property
+    def untouched(self) -> bool:
+        """Whether xenstored has neither read nor written anything since the page was made, or reset."""
+        return self._taken.get() == self._sent.get() == 0
+
     def reset(self) -> None:
         """Empties both streams; xenstored's part of a reconnection, before it sets `connection` to 0."""
         self.requests.reset()
@@ -92,7 +98,8 @@ class XenstoreStreams:
 
     def close(self) -> None:
         """Lets go of the page; idempotent."""
-        for part in (self.requests, self.responses, self._features, self._connection, self._error):
+        words = (self._taken, self._sent, self._features, self._connection, self._error)
+        for part in (self.requests, self.responses, *words):
             part.close()
 
 

@@ -53,11 +53,13 @@ class RingEnds:
     Args:
         page: the shared page, writable.
         channel: its event channel.
+        port: the domain's port of that.
         unmap: gives the page back.
     """
 
     page: memoryview
     channel: Channel
+    port: int
     unmap: Callable[[], None]
 
 
@@ -76,8 +78,9 @@ class RingConnection(Connection):
         self._ends = ends
         self._streams = XenstoreStreams(ends.page, domid=domid)
         self._listening = False
-        # Not served until a reconnection: taken from the log, or broken by the domain.
-        self._stopped = waits
+        # Not served until a reconnection: taken from the log, or broken by the domain. A ring that nobody has
+        # served yet is whole, and its domain may never learn that there was another daemon before.
+        self._stopped = waits and not self._streams.untouched
         self._streams.server_features = _FEATURES
         self._listen()
         # The domain may have been faster than we.
@@ -135,11 +138,21 @@ class RingConnection(Connection):
         self._streams.connection = xs.XENSTORE_CONNECTED
         self._ends.channel.notify()
 
-    def rebind(self, channel: Channel) -> None:
+    @property
+    def port(self) -> int:
+        """The domain's port."""
+        return self._ends.port
+
+    @property
+    def is_bound(self) -> bool:
+        """Says whether the domain still holds its end of the event channel."""
+        return self._listening
+
+    def rebind(self, channel: Channel, port: int) -> None:
         """Begins afresh on another event channel."""
         self._deafen()
         self._ends.channel.close()
-        self._ends.channel = channel
+        self._ends.channel, self._ends.port = channel, port
         self._listen()
         self.reset()
 
@@ -207,22 +220,26 @@ class RingHost:
         except OSError as error:
             unmap()
             raise _refused(f"d{domid}: port {port} cannot be bound", error) from error
-        ends = RingEnds(page, channel, unmap)
+        ends = RingEnds(page, channel, port, unmap)
         connection = RingConnection(self._server, domid, ends, waits=self.restoring)
         self.connections[domid] = connection
         return connection.session
 
-    def rebind(self, domid: int, port: int) -> None:
-        """Begins afresh on another port.
+    def rebind(self, domid: int, port: int) -> bool:
+        """Begins afresh on another port; see `Rings.rebind`.
 
         Raises:
             Refused: with the hypervisor's error.
         """
+        connection = self.connections[domid]
+        if connection.port == port and connection.is_bound:
+            return False
         try:
             channel = self._bind(domid, port)
         except OSError as error:
             raise _refused(f"d{domid}: port {port} cannot be bound", error) from error
-        self.connections[domid].rebind(channel)
+        connection.rebind(channel, port)
+        return True
 
     def detach(self, domid: int) -> None:
         """Lets go of a ring."""

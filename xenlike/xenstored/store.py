@@ -31,8 +31,11 @@ class Rings(Protocol):
             Refused: it cannot be done.
         """
 
-    def rebind(self, domid: int, port: int) -> None:
+    def rebind(self, domid: int, port: int) -> bool:
         """Starts an attached ring afresh on another port.
+
+        Returns:
+            False where nothing was done, because it is bound to that very port.
 
         Raises:
             Refused: it cannot be done.
@@ -49,7 +52,7 @@ class NoRings:
         """Refuses: there is no ring to map."""
         raise Refused("EINVAL")
 
-    def rebind(self, domid: int, port: int) -> None:
+    def rebind(self, domid: int, port: int) -> bool:
         """Refuses: there is no ring to map."""
         raise Refused("EINVAL")
 
@@ -233,7 +236,9 @@ class Store:
         """
         known = self.domains.get(domid)
         if known is not None and known.is_attached:
-            self.rings.rebind(domid, port)
+            if not self.rings.rebind(domid, port):
+                # Asked once more, because our predecessor died before it answered.
+                return
             known.gfn, known.port = gfn, port
             self.forget(known.session)
         elif known is not None:

@@ -23,10 +23,11 @@ class FakeRings:
         session = self.sessions[domid] = Session(domid, domid == 0, Outbox(lambda: None))
         return session
 
-    def rebind(self, domid: int, port: int) -> None:
+    def rebind(self, domid: int, port: int) -> bool:
         if self.refuse is not None:
             raise Refused(self.refuse)
         self.rebound.append((domid, port))
+        return True
 
     def detach(self, domid: int) -> None:
         del self.sessions[domid]
