@@ -13,7 +13,6 @@ import trio
 
 WITHIN_S = 2.0
 """The law: so long after the end nothing is left."""
-SHARED_MEMORY = Path("/dev/shm")
 
 
 class Process(NamedTuple):

@@ -14,6 +14,7 @@ import trio
 
 from tests.faults import content, leftovers
 from tests.faults.programs import SLOT
+from tests.faults.stacks import stacks
 from xenlike.toolstack.devices import Disk
 from xenlike.toolstack.guest import Guest
 from xenlike.toolstack.machine import Machine
@@ -135,16 +136,21 @@ class Room:
         ear = Ear()
         async with open_machine(name, runtime_dir=self.runtime, console=ear) as machine:
             hypervisor = machine._launched.hypervisor.pid
-            try:
-                # Inside, so that the machine still runs when it is asked what a hang was waiting for.
-                with trio.fail_after(PATIENCE_S):
-                    yield machine, ear
-            except BaseException:
-                with trio.CancelScope(shield=True), trio.move_on_after(5):
-                    await _describe(machine, ear)
-                raise
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_guard, machine, ear)
+                yield machine, ear
+                nursery.cancel_scope.cancel()
         await leftovers.nothing(lambda: leftovers.living(leftovers.of_session(hypervisor)))
         assert not leftovers.names_below(self.runtime / name)
+
+
+async def _guard(machine: Machine, ear: Ear) -> None:
+    """Ends a hang, and tells what it was waiting for."""
+    await trio.sleep(PATIENCE_S)
+    print(stacks())
+    with trio.move_on_after(5):
+        await _describe(machine, ear)
+    raise AssertionError(f"nothing has come of it for {PATIENCE_S} s")
 
 
 async def _describe(machine: Machine, ear: Ear) -> None:

@@ -13,20 +13,20 @@ import trio
 
 def tell_on_signal() -> None:
     """Prints the stacks of all tasks to descriptor 2 on SIGUSR1."""
-    signal.signal(signal.SIGUSR1, lambda *_: _print())
+    signal.signal(signal.SIGUSR1, lambda *_: os.write(2, stacks().encode()) and None)
 
 
-def _print() -> None:
+def stacks() -> str:
+    """Returns the stack of every task here, without trio's own frames."""
     root = trio.lowlevel.current_root_task()
     lines = []
     for task in _below(root) if root is not None else ():
         lines.append(f"task {task.name}\n")
-        frames = ((frame, frame.f_lineno) for frame in _frames(task.coro))
-        summary = traceback.StackSummary.extract(frames)
+        summary = traceback.StackSummary.extract((frame, frame.f_lineno) for frame in _frames(task.coro))
         lines += [
             f"    {frame.filename}:{frame.lineno} {frame.line}\n" for frame in summary if "/trio/" not in frame.filename
         ]
-    os.write(2, "".join(lines).encode())
+    return "".join(lines)
 
 
 def _below(task: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import trio
 
 from tests.faults import leftovers
+from tests.faults.fate import death, nr_lives
 from tests.faults.moments import AT_LEAST, SEED, Moment, moments
-from tests.faults.mortal import HANDSHAKE_PLACES, MORTAL, REQUEST_PLACES, lives_of
+from tests.faults.mortal_block import HANDSHAKE_PLACES, MORTAL, REQUEST_PLACES
 from tests.faults.room import PATIENCE_S, run_brief, start_steady, stop_steady, strangers
 from tests.faults.strike import kill
 
@@ -17,18 +15,18 @@ IN_REQUESTS, IN_HANDSHAKES = AT_LEAST, 12
 
 
 def deaths() -> list[str]:
-    """Draws deaths, most of them in the middle of requests, as `mortal` reads them."""
+    """Draws deaths, most of them in the middle of requests."""
     drawn = moments("driver domain", 40, count=IN_REQUESTS + IN_HANDSHAKES)
     places = [REQUEST_PLACES[index % len(REQUEST_PLACES)] for index in range(IN_REQUESTS)]
     places += [HANDSHAKE_PLACES[index % len(HANDSHAKE_PLACES)] for index in range(IN_HANDSHAKES)]
     drawn[0].random("places").shuffle(places)
-    return [death(moment, place) for moment, place in zip(drawn, places, strict=True)]
+    return [_death(moment, place) for moment, place in zip(drawn, places, strict=True)]
 
 
-def death(moment: Moment, place: str) -> str:
+def _death(moment: Moment, place: str) -> str:
     # A handshake has one event for each of the two disks.
-    after = moment.after if place in REQUEST_PLACES else 1 + moment.after % 2
-    return json.dumps([place, after, moment.spin * (10 if place == "aside" else 1)]) + "\n"
+    events = moment.after if place in REQUEST_PLACES else 1 + moment.after % 2
+    return death(place, events, moment.spin * (10 if place == "aside" else 1))
 
 
 async def test_a_driver_domain_is_killed(room, monkeypatch):
@@ -79,7 +77,3 @@ async def test_a_driver_domain_is_killed(room, monkeypatch):
             await leftovers.nothing(lambda: strangers(machine))
             assert (await stop_steady(machine, ear, patient))["lost"] == 0
             assert (await stop_steady(machine, ear, wary))["lost"] > IN_REQUESTS // 2
-
-
-def nr_lives(plan: Path) -> int:
-    return len(lives_of(plan).read_text().splitlines())

@@ -71,7 +71,7 @@ async def kill_guest(room: Room, machine: Machine, ear: Ear, moment: Moment) -> 
 async def test_a_guest_is_killed_while_it_is_started(room, monkeypatch):
     """Before the store knows it, or before its nodes are made: it has crashed, and that is all."""
     acts = Counter(monkeypatch, HYPERCALL, STORE_REQUESTS)
-    with trio.fail_after(PATIENCE_S):
+    with trio.fail_after(2 * PATIENCE_S):
         async with room.machine() as (machine, ear):
             storage = await machine.spawn("storage", backends=["vbd"])
             bystander = await start_steady(machine, ear, "bystander", room.image(8), "storage")

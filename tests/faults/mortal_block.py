@@ -1,18 +1,15 @@
 """A block backend that dies where it is told to: in the middle of requests, and of the handshake.
 
-Its domain's first argument names a file with one death a line. Each life takes the first line, so that a driver domain
-that is started again dies the next death; when there are none left it lives. Beside that file is one of all lives.
+The first argument of its domain names the plan (see `fate`).
 """
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.faults.programs import die
+from tests.faults.fate import Fate
 from xenlike.abi.driver import Driver
 from xenlike.backends.block import BlockBack
 from xenlike.io.blk import BLK
@@ -26,40 +23,6 @@ MORTAL = Driver("vbd", BLK, "xenlike.frontends.block:BlockFront", f"{__name__}:M
 REQUEST_PLACES = ("taken", "done", "pushed", "kicked", "aside")
 """With requests in private memory, carried out, answered, the frontend notified; or anywhere near there."""
 HANDSHAKE_PLACES = ("setup", "before InitWait", "after InitWait", "connect", "before Connected", "after Connected")
-
-
-def lives_of(plan: Path) -> Path:
-    """Returns the file with a line for every life that has seen a device."""
-    return plan.with_suffix(".lives")
-
-
-class Fate:
-    """The death that this process is to die."""
-
-    def __init__(self, plan: Path) -> None:
-        first, _, rest = plan.read_text().partition("\n")
-        plan.write_text(rest)
-        with lives_of(plan).open("a") as lives:
-            lives.write(f"{first}\n")
-        self.place: str
-        self.left: int
-        self._turns: int
-        self.place, self.left, self._turns = json.loads(first) if first else ("", 0, 0)
-
-    def pass_by(self, place: str, events: int = 1) -> None:
-        """Dies here if this is the place, and so many events have come."""
-        if place != self.place:
-            return
-        self.left -= events
-        if self.left <= 0:
-            die(self._turns)
-
-    def pass_aside(self, events: int) -> None:
-        """Dies a little later, wherever that is."""
-        if self.place == "aside" and self.left > 0:
-            self.left -= events
-            if self.left <= 0:
-                threading.Thread(target=die, args=[self._turns]).start()
 
 
 _fates: list[Fate] = []
