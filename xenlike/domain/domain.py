@@ -137,6 +137,7 @@ class Domain:
                 )
             nursery = await stack.enter_async_context(trio.open_nursery())
             self._nursery = nursery
+            nursery.start_soon(self.resources.run)
             try:
                 for reference in _strings(self.config.get("services")):
                     service = resolve(reference)

@@ -17,6 +17,8 @@ import trio
 from xenlike._core.fds import recv_message, send_message
 
 MESSAGE_MAX = 65536
+# A domain that lives reads at once.
+PATIENCE_S = 5.0
 
 
 @dataclass(slots=True)
@@ -50,16 +52,26 @@ class Resources:
             if key in self._held:
                 await trio.lowlevel.checkpoint()
                 return self._held.pop(key)
-            if self._reading or self._socket is None:
-                await self._arrived.wait()
-                continue
-            self._reading = True
-            try:
-                await trio.lowlevel.wait_readable(self._socket)
-            finally:
-                self._reading = False
-                self._arrived.set()
-                self._arrived = trio.Event()
+            await self._more()
+
+    async def run(self) -> None:
+        """Takes in what the toolstack sends, and takes back, so that it need not wait; for a task of the domain."""
+        while self._socket is not None:
+            self._receive_all()
+            await self._more()
+
+    async def _more(self) -> None:
+        """Waits until there is something to receive, or somebody has received something."""
+        if self._reading or self._socket is None:
+            await self._arrived.wait()
+            return
+        self._reading = True
+        try:
+            await trio.lowlevel.wait_readable(self._socket)
+        finally:
+            self._reading = False
+            self._arrived.set()
+            self._arrived = trio.Event()
 
     def take(self, key: str) -> Resource | None:
         """Takes a resource that has arrived, or returns None."""
@@ -128,6 +140,22 @@ class ResourceSender:
         """
         message = json.dumps({**info, "key": key}).encode()
         send_message(self._socket, message, [] if fd is None else [fd])
+
+    async def deliver(self, key: str, fd: int | None, info: Mapping[str, object]) -> None:
+        """As `send`, but waits while the domain has too many unread.
+
+        Raises:
+            OSError: the domain is gone.
+            TimeoutError: it does not read.
+        """
+        with trio.move_on_after(PATIENCE_S):
+            while True:
+                try:
+                    self.send(key, fd, info)
+                    return
+                except BlockingIOError:
+                    await trio.lowlevel.wait_writable(self._socket)
+        raise TimeoutError(f"the domain has not read what it was sent for {PATIENCE_S} s")
 
     def withdraw(self, key: str) -> None:
         """Takes back what the domain has not taken yet; silent when the domain is gone."""

@@ -120,7 +120,7 @@ class Plugs:
         attachments = [self._attachment(guest, device) for device in guest.spec.devices]
         every = list(directories)
         for attachment, device in zip(attachments, guest.spec.devices, strict=True):
-            self._send_image(attachment, device, images)
+            await self._send_image(attachment, device, images)
             every += self._directories(attachment, device)
         await self.make(every)
         # Not before: a domain that looks for its directories finds them, and may read them.
@@ -152,7 +152,7 @@ class Plugs:
         # The backend first: a frontend that sees its directory finds the other end's.
         return [backend_directory(attachment, back), frontend_directory(attachment, front)]
 
-    def _send_image(self, attachment: Attachment, device: Disk | Device, images: Images) -> None:
+    async def _send_image(self, attachment: Attachment, device: Disk | Device, images: Images) -> None:
         if not isinstance(device, Disk):
             return
         image = images[device.id]
@@ -162,8 +162,8 @@ class Plugs:
             return
         backend = self._guest(attachment.back)
         try:
-            backend.running.resources.send(attachment.resource, image.fd, image.info)
-        except BlockingIOError:
+            await backend.running.resources.deliver(attachment.resource, image.fd, image.info)
+        except TimeoutError:
             raise MachineError(f"domain {backend.name!r} does not take the images that it is to serve") from None
         except OSError as error:
             # It has just died. If it is started again, `relink` sends the image to its successor.
@@ -187,7 +187,7 @@ class Plugs:
         guest.spec.devices.append(device)
         try:
             attachment = self._attachment(guest, device)
-            self._send_image(attachment, device, images)
+            await self._send_image(attachment, device, images)
             await self._store.transact(lambda tx: self.make(self._directories(attachment, device), tx))
             try:
                 await self._wait_connected(guest, attachment, timeout_s)
@@ -353,7 +353,7 @@ class Plugs:
                 continue
             try:
                 attachment = self._attachment(guest, device)
-                self._send_image(attachment, device, images)
+                await self._send_image(attachment, device, images)
                 back, front = self._directories(attachment, device)
 
                 async def link(tx: Transaction, back: Directory = back, front: Directory = front) -> None:
