@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * xl_ring_kick and xl_ring_arm (xenlike/_core/xl_ring.c), for either end.
+ *
+ * Indices are those of the ring, cut to three bits: 2 slots and 4 entries from FIRST on go across the wrap.
+ *
+ *   -DASYMMETRIC             both ends have offered feature-asymmetric-fence
+ *   -DNO_KICK_FENCE=cpu      that end's kick has no fence
+ *   -DNO_ARM_FENCE=cpu       that end's arm has none
+ *   -DNO_MEMBARRIER=cpu      that end's arm leaves the membarrier out
+ *   -DNO_SECOND_LOOK=cpu     that end sleeps without a look after its event is visible
+ */
+
+#define DIFF(a, b) (((a) - (b)) & 7)
+#define ADD(a, b) (((a) + (b)) & 7)
+
+#define NONE 2
+#ifndef NO_KICK_FENCE
+#define NO_KICK_FENCE NONE
+#endif
+#ifndef NO_ARM_FENCE
+#define NO_ARM_FENCE NONE
+#endif
+#ifndef NO_MEMBARRIER
+#define NO_MEMBARRIER NONE
+#endif
+#ifndef NO_SECOND_LOOK
+#define NO_SECOND_LOOK NONE
+#endif
+
+/* Notifies the other end if its event was passed by what was published since the last kick. */
+inline kick(cpu, prod, kicked, peer_event)
+{
+	if
+	:: prod != kicked ->
+#ifndef ASYMMETRIC
+		if
+		:: NO_KICK_FENCE != cpu -> fence(cpu)
+		:: else
+		fi;
+#endif
+		load(cpu, peer_event, word);
+		d_step {
+			if
+			:: DIFF(prod, word) < DIFF(prod, kicked) -> pending[1 - cpu] = true
+			:: else
+			fi;
+			kicked = prod;
+			word = 0
+		}
+	:: else
+	fi
+}
+
+/* Goes on with `late` set if `ahead` entries are there. Otherwise it may sleep. */
+inline arm(cpu, cons, ahead, my_event, peer_prod)
+{
+	load(cpu, peer_prod, word);
+	if
+	:: DIFF(word, cons) >= ahead -> late = true
+	:: else ->
+		store(cpu, my_event, ADD(cons, ahead));
+		if
+		:: NO_ARM_FENCE != cpu -> fence(cpu)
+		:: else
+		fi;
+#ifdef ASYMMETRIC
+		if
+		:: NO_MEMBARRIER != cpu -> membarrier()
+		:: else
+		fi;
+#endif
+		if
+		:: NO_SECOND_LOOK != cpu ->
+			load(cpu, peer_prod, word);
+			late = DIFF(word, cons) >= ahead
+		:: else -> late = false
+		fi
+	fi;
+	word = 0
+}
+
+inline sleep(cpu) { d_step { pending[cpu] -> pending[cpu] = false } }
