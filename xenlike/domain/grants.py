@@ -139,29 +139,41 @@ class GrantTable:
 
         Returns:
             The mapping of those that succeeded, in order, and the status of each that failed, by reference.
+
+        Raises:
+            HypercallError, OSError: this process has no descriptors (EMFILE) or memory left; nothing is mapped then.
         """
         flags = gt.GNTMAP_host_map | (gt.GNTMAP_readonly if readonly else 0)
         operations = [gt.GnttabMapGrantRef(flags=flags, ref=gref, dom=domid) for gref in grefs]
         handles: list[int] = []
         places: list[tuple[int, int]] = []
         failed: dict[int, int] = {}
-        for done, fds in self._hypercalls.map_grants(operations):
-            descriptors = iter(fds)
-            for operation in done:
-                if operation.status != gt.GNTST_okay:
-                    failed[operation.ref] = operation.status
-                    continue
-                window, at = operation.dev_bus_addr >> 32, operation.dev_bus_addr & 0xFFFFFFFF
-                known = self._peer_windows.get(window)
-                if known is None:
-                    known = self._peer_windows[window] = _PeerWindow(_map_whole(next(descriptors)))
-                known.handles += 1
-                handles.append(operation.handle)
-                places.append((window, at))
+        batches = self._hypercalls.map_grants(operations)
+        try:
+            for done, fds in batches:
+                for operation in done:
+                    if operation.status != gt.GNTST_okay:
+                        failed[operation.ref] = operation.status
+                        continue
+                    window, at = operation.dev_bus_addr >> 32, operation.dev_bus_addr & 0xFFFFFFFF
+                    known = self._peer_windows.get(window)
+                    if known is None:
+                        known = self._peer_windows[window] = _PeerWindow(_map_whole(fds.pop(0)))
+                    known.handles += 1
+                    handles.append(operation.handle)
+                    places.append((window, at))
+        except OSError:
+            # No memory for one of them.
+            self._hypercalls.give_back(batches)
+            self._forget([window for window, _ in places])
+            raise
         return Mapping(self, handles, places), failed
 
     def _unmap(self, handles: list[int], windows: list[int]) -> None:
         self._hypercalls.unmap_grants(handles)
+        self._forget(windows)
+
+    def _forget(self, windows: list[int]) -> None:
         for window in windows:
             known = self._peer_windows[window]
             known.handles -= 1

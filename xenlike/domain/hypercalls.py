@@ -11,10 +11,10 @@ import errno
 import os
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
-from xenlike._core.fds import recv_message, send_message
+from xenlike._core.fds import DescriptorsLost, recv_message, send_message
 from xenlike.abi import event_channel as ev
 from xenlike.abi import grant_table as gt
 from xenlike.abi import hypercall as hc
@@ -33,7 +33,7 @@ MAPS = (hc.XENLIKE_MESSAGE_MAX - HEAD) // gt.GnttabMapGrantRef.__layout__.size
 UNMAPS = (hc.XENLIKE_MESSAGE_MAX - HEAD) // gt.GnttabUnmapGrantRef.__layout__.size
 
 HINTS = {
-    errno.EMFILE: "the hypervisor is out of descriptors: raise `ulimit -n`, or detach devices",
+    errno.EMFILE: "too many open files here or in the hypervisor: raise `ulimit -n`, or detach devices",
     errno.ENOSPC: "this domain has as many windows or ports as it may",
     errno.ENOMEM: "the domain's memory is used up: give it more with memory=",
 }
@@ -52,6 +52,19 @@ class Reply(NamedTuple):
     ret: int
     body: bytes
     fds: list[int]
+
+
+class _AnswerWithoutDescriptors(HypercallError):
+    """The call was carried out, but what came back could not be taken; whoever made it takes it back.
+
+    Args:
+        name: of the hypercall.
+        body: the structures of the answer.
+    """
+
+    def __init__(self, name: str, body: bytes) -> None:
+        super().__init__(errno.EMFILE, name, HINTS[errno.EMFILE])
+        self.body = body
 
 
 class Hypercalls:
@@ -96,7 +109,11 @@ class Hypercalls:
             try:
                 send_message(self._socket, message, fds)
                 while True:
-                    data, received = recv_message(self._socket, hc.XENLIKE_MESSAGE_MAX, hc.XENLIKE_MAX_FDS)
+                    lost = False
+                    try:
+                        data, received = recv_message(self._socket, hc.XENLIKE_MESSAGE_MAX, hc.XENLIKE_MAX_FDS)
+                    except DescriptorsLost as error:
+                        data, received, lost = error.data, [], True
                     head = hc.HypercallReply.unpack(data) if len(data) >= REPLY else None
                     if head is None:
                         raise HypervisorGone("the hypervisor is gone, and its machine with it")
@@ -109,6 +126,8 @@ class Hypercalls:
                 raise HypervisorGone("the hypervisor is gone, and its machine with it") from error
         if head.ret < 0:
             raise HypercallError(-head.ret, name, HINTS.get(-head.ret, ""))
+        if lost:
+            raise _AnswerWithoutDescriptors(name, data[REPLY:])
         return Reply(head.ret, data[REPLY:], received)
 
     def _one(self, op: int, cmd: int, argument: S, name: str) -> tuple[S, list[int]]:
@@ -141,7 +160,13 @@ class Hypercalls:
         """Makes grantable memory for one peer; returns its first pfn and its descriptor."""
         flags = hc.XENLIKE_WINDOW_READONLY if readonly else 0
         argument = hc.AllocWindow(peer, flags, nr_pages)
-        argument, fds = self._one(hc.HYPERVISOR_xenlike_op, hc.XENLIKE_ALLOC_WINDOW, argument, "XENLIKE_ALLOC_WINDOW")
+        try:
+            argument, fds = self._one(
+                hc.HYPERVISOR_xenlike_op, hc.XENLIKE_ALLOC_WINDOW, argument, "XENLIKE_ALLOC_WINDOW"
+            )
+        except _AnswerWithoutDescriptors as lost:
+            self.free_window(hc.AllocWindow.unpack(lost.body).pfn)
+            raise
         return argument.pfn, fds[0]
 
     def replace_window(self, pfn: int, peer: int, readonly: bool) -> int:
@@ -163,22 +188,26 @@ class Hypercalls:
 
     def alloc_unbound(self, remote_domid: int) -> tuple[int, Ends]:
         """Makes a port that `remote_domid` may bind to."""
-        argument, fds = self._one(
-            hc.HYPERVISOR_event_channel_op,
-            ev.EVTCHNOP_alloc_unbound,
-            ev.EvtchnAllocUnbound(DOMID_SELF, remote_domid),
-            "EVTCHNOP_alloc_unbound",
-        )
+        argument = ev.EvtchnAllocUnbound(DOMID_SELF, remote_domid)
+        try:
+            argument, fds = self._one(
+                hc.HYPERVISOR_event_channel_op, ev.EVTCHNOP_alloc_unbound, argument, "EVTCHNOP_alloc_unbound"
+            )
+        except _AnswerWithoutDescriptors as lost:
+            self.close_port(ev.EvtchnAllocUnbound.unpack(lost.body).port)
+            raise
         return argument.port, Ends(*fds)
 
     def bind_interdomain(self, remote_domid: int, remote_port: int) -> tuple[int, Ends]:
         """Joins a new port to the peer's unbound one."""
-        argument, fds = self._one(
-            hc.HYPERVISOR_event_channel_op,
-            ev.EVTCHNOP_bind_interdomain,
-            ev.EvtchnBindInterdomain(remote_domid, remote_port),
-            "EVTCHNOP_bind_interdomain",
-        )
+        argument = ev.EvtchnBindInterdomain(remote_domid, remote_port)
+        try:
+            argument, fds = self._one(
+                hc.HYPERVISOR_event_channel_op, ev.EVTCHNOP_bind_interdomain, argument, "EVTCHNOP_bind_interdomain"
+            )
+        except _AnswerWithoutDescriptors as lost:
+            self.close_port(ev.EvtchnBindInterdomain.unpack(lost.body).local_port)
+            raise
         return argument.local_port, Ends(*fds)
 
     def bind_virq(self, virq: int) -> tuple[int, int]:
@@ -214,15 +243,28 @@ class Hypercalls:
         Returns:
             For every message its operations, updated, and the descriptors that came with it.
         """
-        return [
-            (_unpack(gt.GnttabMapGrantRef, reply.body), reply.fds)
-            for reply in self._batches(gt.GNTTABOP_map_grant_ref, operations, MAPS, "GNTTABOP_map_grant_ref")
-        ]
+        done: list[tuple[list[gt.GnttabMapGrantRef], list[int]]] = []
+        try:
+            for reply in self._batches(gt.GNTTABOP_map_grant_ref, operations, MAPS, "GNTTABOP_map_grant_ref"):
+                done.append((_unpack(gt.GnttabMapGrantRef, reply.body), reply.fds))  # noqa: PERF401 - kept on errors
+        except _AnswerWithoutDescriptors as lost:
+            done.append((_unpack(gt.GnttabMapGrantRef, lost.body), []))
+            self.give_back(done)
+            raise
+        return done
+
+    def give_back(self, done: Sequence[tuple[Sequence[gt.GnttabMapGrantRef], Sequence[int]]]) -> None:
+        """Takes back a batch that was mapped and cannot be used: ends its handles, closes its descriptors."""
+        for operations, fds in done:
+            self.unmap_grants([operation.handle for operation in operations if operation.status == gt.GNTST_okay])
+            for fd in fds:
+                os.close(fd)
 
     def unmap_grants(self, handles: Sequence[int]) -> None:
         """Ends a batch of handles; unknown ones are passed over."""
         operations = [gt.GnttabUnmapGrantRef(handle=handle) for handle in handles]
-        self._batches(gt.GNTTABOP_unmap_grant_ref, operations, UNMAPS, "GNTTABOP_unmap_grant_ref")
+        for _ in self._batches(gt.GNTTABOP_unmap_grant_ref, operations, UNMAPS, "GNTTABOP_unmap_grant_ref"):
+            pass
 
     def copy_grants(self, operations: Sequence[gt.GnttabCopy]) -> list[gt.GnttabCopy]:
         """Copies between pages; each operation has its own status."""
@@ -232,13 +274,11 @@ class Hypercalls:
             done += _unpack(gt.GnttabCopy, reply.body)
         return done
 
-    def _batches(self, cmd: int, operations: Sequence[Struct], size: int, name: str) -> list[Reply]:
-        replies = []
+    def _batches(self, cmd: int, operations: Sequence[Struct], size: int, name: str) -> Iterator[Reply]:
         for at in range(0, len(operations), size):
             part = operations[at : at + size]
             payload = b"".join([operation.pack() for operation in part])
-            replies.append(self.call(hc.HYPERVISOR_grant_table_op, cmd, payload, len(part), name))
-        return replies
+            yield self.call(hc.HYPERVISOR_grant_table_op, cmd, payload, len(part), name)
 
     # -- scheduling --------------------------------------------------------------------------------
 
@@ -296,6 +336,9 @@ class Hypercalls:
             reply = self.call(
                 hc.HYPERVISOR_domctl, hc.XEN_DOMCTL_createdomain, payload, 1, "XEN_DOMCTL_createdomain", fds
             )
+        except _AnswerWithoutDescriptors as lost:
+            self.destroy_domain(hc.CreateDomain.unpack(lost.body).domid)
+            raise
         finally:
             if memfd >= 0:
                 os.close(memfd)

@@ -16,7 +16,7 @@ import socket
 from collections.abc import Callable
 from functools import partial
 
-from xenlike._core.fds import recv_message, send_message
+from xenlike._core.fds import DescriptorsLost, recv_message, send_message
 from xenlike.abi.hypercall import (
     XENLIKE_CREATE_FORK,
     XENLIKE_CREATE_PRIVILEGED,
@@ -24,6 +24,7 @@ from xenlike.abi.hypercall import (
     XENLIKE_MAX_FDS,
     XENLIKE_MESSAGE_MAX,
     CreateDomain,
+    HypercallReply,
 )
 from xenlike.abi.sched import SHUTDOWN_crash
 from xenlike.abi.xen import DOMID_INVALID
@@ -189,6 +190,11 @@ class Loop:
             message, fds = recv_message(
                 domain.socket, XENLIKE_MESSAGE_MAX, XENLIKE_MAX_FDS if privileged else 0, socket.MSG_DONTWAIT
             )
+        except DescriptorsLost as lost:
+            # Only domain 0 can send any, and it waits for its answer.
+            tag = int.from_bytes(lost.data[:4], "little")
+            send_message(domain.socket, HypercallReply(tag, -errno.EMFILE).pack(), flags=socket.MSG_DONTWAIT)
+            return
         except OSError as error:
             if error.errno in (errno.EAGAIN, errno.EINTR):
                 return

@@ -177,11 +177,15 @@ class Machine:
         """Creates the domain, its directories and its devices; undoes all of it on any error."""
         spec = guest.spec
         images = self._plugs.images.open(spec.name, spec.devices)
-        resources = ResourceSender()
-        stdio_read, stdio_write = os.pipe2(os.O_CLOEXEC) if how & hc.XENLIKE_CREATE_FORK else (-1, -1)
+        resources: ResourceSender | None = None
+        stdio_read = stdio_write = -1
         created: hc.CreateDomain | None = None
         console: GuestConsole | None = None
+        adopted: socket.socket | None = None
         try:
+            resources = ResourceSender()
+            if how & hc.XENLIKE_CREATE_FORK:
+                stdio_read, stdio_write = os.pipe2(os.O_CLOEXEC)
             arguments = hc.CreateDomain(
                 flags=how,
                 max_windows=MAX_WINDOWS,
@@ -195,13 +199,13 @@ class Machine:
                 created, fds = self.hypercalls.create_domain(
                     arguments, json.dumps(spec.config()).encode(), theirs.fileno(), stdio_write
                 )
+            adopted = socket.socket(fileno=fds[0]) if fds else None
             if stdio_write >= 0:
                 os.close(stdio_write)
                 stdio_write = -1
             feed = self._feeder(spec.name)
             console = GuestConsole(self.domain0, created.domid, created.console_port, stdio_read, feed)
             stdio_read = -1
-            adopted = socket.socket(fileno=fds[0]) if fds else None
             guest.started(Running(created.domid, created.store_port, resources, console, adopted))
             directories = domain_nodes(
                 created.domid, spec.name, spec.memory >> 10, created.console_port, created.store_port
@@ -213,15 +217,16 @@ class Machine:
                     raise
                 # It has died, which is no error of ours: it is buried as any other.
         except BaseException as error:
+            # Looked at first: an adopted one dies of what follows.
+            dead = created is not None and not self._lives(created.domid)
             for fd in (stdio_read, stdio_write):
                 if fd >= 0:
                     os.close(fd)
-            resources.close()
-            if console is not None:
-                console.close()
+            for held in (resources, console, adopted):
+                if held is not None:
+                    held.close()
             if created is not None:
                 with trio.CancelScope(shield=True), trio.move_on_after(5):
-                    dead = not self._lives(created.domid)
                     self.hypercalls.destroy_domain(created.domid)
                     await self._plugs.forget(guest, created.domid)
                 if dead and isinstance(error, OSError):

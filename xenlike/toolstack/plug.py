@@ -268,14 +268,19 @@ class Plugs:
             await self._store.rm(path)
 
     async def _remove_backend(self, attachment: Attachment) -> None:
-        """Removes a backend's directory, and that of its guest with the last one in it, as libxl does."""
-        path = attachment.backend
-        guest = path.rpartition("/")[0]
+        """Removes a backend's directory, and that of its guest with the last one in it, as libxl does.
+
+        With them goes what the backend had said of its errors with this device: a guest that comes again
+        and again must not fill its backend's store.
+        """
 
         async def attempt(tx: Transaction) -> None:
-            await tx.rm(path)
-            if await tx.exists(guest) and not await tx.ls(guest):
-                await tx.rm(guest)
+            for path in (attachment.backend, f"{home(attachment.back)}/error/{attachment.resource}"):
+                guest = path.rpartition("/")[0]
+                if await tx.exists(guest):
+                    await tx.rm(path)
+                    if not await tx.ls(guest):
+                        await tx.rm(guest)
 
         await self._store.transact(attempt)
         # The device may have gone before its backend came to take the image.

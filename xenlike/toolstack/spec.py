@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 from xenlike.abi.driver import Driver
 from xenlike.domain.reference import reference_to
@@ -20,6 +22,8 @@ from xenlike.toolstack.sizes import parse_memory
 
 PAGE = 4096
 MAX_WINDOWS = 1024
+# The hypervisor's limit.
+MAX_MEMORY = 16 << 30
 # `XENLIKE_LOG=INFO` makes every domain log its state changes on its console, `DEBUG` every request.
 LOG_VARIABLE = "XENLIKE_LOG"
 
@@ -112,6 +116,8 @@ def make_spec(
     """
     check_name(name, "domain")
     size = parse_memory(memory)
+    if size > MAX_MEMORY:
+        raise ConfigError(f"{name!r} asks for {size >> 20} MiB of memory, and a domain has {MAX_MEMORY >> 20} at most")
     if size > _available():
         raise ConfigError(
             f"{name!r} asks for {size >> 20} MiB of memory, and the host has {_available() >> 20} MiB available"
@@ -125,6 +131,13 @@ def make_spec(
         if (device.type, device.id) in seen:
             raise ConfigError(f"{name!r} has two devices named {device.name}: give one another name")
         seen.add((device.type, device.id))
+    for word, action in (("on_crash", on_crash), ("on_reboot", on_reboot), ("on_poweroff", on_poweroff)):
+        if action not in get_args(Action):
+            raise ConfigError(f"{word}={action!r} of {name!r} is none of {', '.join(get_args(Action))}")
+    try:
+        json.dumps(list(args))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"args of {name!r} cannot be passed on, they must be what JSON can say: {error}") from None
     _check_entry(name, entry)
     return DomainSpec(
         name, entry, tuple(backends), size, tuple(args), list(devices), given, on_crash, on_reboot, on_poweroff

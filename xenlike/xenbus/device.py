@@ -10,6 +10,7 @@ The other end's nodes are hostile. Driver code sees them only as typed values, i
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 from abc import ABC, abstractmethod
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal
 
 import trio
 
-from xenlike.errors import HypercallError, HypervisorGone, PeerGone, ProtocolError, XenlikeError
+from xenlike.errors import HypercallError, HypervisorGone, PeerGone, ProtocolError, XenlikeError, XenstoreError
 from xenlike.xenbus.bell import Bell
 from xenlike.xenbus.negotiate import format_nodes, parse_domid
 from xenlike.xenbus.state import XenbusState, is_legal_move, parse_state
@@ -234,6 +235,11 @@ class XenbusDevice(ABC, Generic[RequestT, ResponseT]):
         task: a driver's hooks, `serve` and `handle` raise, and get here.
         """
         error = innermost(error)
+        if isinstance(error, XenstoreError):
+            with contextlib.suppress(XenlikeError):
+                if await self._is_gone():
+                    # What it was to read or write was taken away together with the device.
+                    return
         if isinstance(error, XenlikeError):
             self.log.error("lost: %s", error)
         else:
@@ -320,9 +326,14 @@ class XenbusDevice(ABC, Generic[RequestT, ResponseT]):
         if self._own[self._other] and self._own[f"{self._other}-id"] and self._own["state"]:
             return True
         # Not written completely yet, or not any more, or removed.
+        await self._is_gone()
+        return False
+
+    async def _is_gone(self) -> bool:
+        """Whether our directory has been removed, and we with it."""
         if (await self.domain.store.read_many([self.nodename]))[0] is None:
             self._removed = True
-        return False
+        return self._removed
 
     def _other_state(self) -> XenbusState:
         return parse_state(self._raw.get("state"), self.otherend_id)
