@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from xenlike.abi import hypercall as hc
 from xenlike.abi.grant_table import GNTTAB_RESERVED_XENSTORE
-from xenlike.abi.xen import VIRQ_DOM_EXC
+from xenlike.abi.xen import DOMID_FIRST_RESERVED, VIRQ_DOM_EXC
 from xenlike.xenstored.rules import Refused
 from xenlike.xenstored.server import Server
 
@@ -49,7 +49,7 @@ def serve(domain: Domain) -> None:
         OSError: the log cannot be written, or the hypervisor is gone.
         ValueError: the log is not a store's log.
     """
-    server = Server()
+    server = Server(exists=lambda domid: _exists(domain, domid))
     server.use_rings(_mapper(domain), domain.events.bind)
     log = domain.resources.take("log")
     if log is not None and log.fd is not None:
@@ -78,6 +78,12 @@ def _mapper(domain: Domain) -> Callable[[int], tuple[memoryview, Callable[[], No
 def _states(domain: Domain) -> Callable[[int], str | None]:
     known = {info.domid: _STATES.get(info.state, "running") for info in domain.hypercalls.domain_infos()}
     return known.get
+
+
+def _exists(domain: Domain, domid: int) -> bool:
+    # As in Xen, the answer is about the first domain that is not below the one asked for.
+    info = domain.hypercalls.domain_info(domid) if 0 <= domid < DOMID_FIRST_RESERVED else None
+    return info is not None and info.domid == domid
 
 
 def _is_tool(domain: Domain, pid: int) -> bool:

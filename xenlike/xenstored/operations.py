@@ -15,7 +15,7 @@ from xenlike.abi import xs_wire as xs
 from xenlike.domain.store_wire import PAYLOAD_MAX, READ, WRITE, Perm
 from xenlike.xenstored import records
 from xenlike.xenstored.control import CONTROL_OPERATIONS
-from xenlike.xenstored.rules import OWNER, Perms, Refused, atoi, is_valid_path, parent_of, parse_perms
+from xenlike.xenstored.rules import OWNER, Perms, Refused, atoi, is_valid_path, parent_of, parse_perms, show_perms
 from xenlike.xenstored.transactions import Transaction
 from xenlike.xenstored.tree import Node, View
 
@@ -181,7 +181,7 @@ def rm(store: Store, session: Session, view: View, payload: bytes) -> bytes:
 def get_perms(store: Store, session: Session, view: View, payload: bytes) -> bytes:
     """GET_PERMS path| -> permissions, each with a NUL."""
     node = _existing(store, session, view, only_string(payload), READ)[1]
-    return b"".join([f"{perm}\0".encode() for perm in node.perms])
+    return show_perms(node.perms)
 
 
 def set_perms(store: Store, session: Session, view: View, payload: bytes) -> bytes:
@@ -191,7 +191,7 @@ def set_perms(store: Store, session: Session, view: View, payload: bytes) -> byt
         raise Refused("EINVAL")
     if not session.privileged and len(entries) > store.quotas_of(session.domid).perms:
         raise Refused("ENOSPC")
-    perms = parse_perms(entries)
+    perms = store.refer(parse_perms(entries))
     if name[:1] == b"@":
         if name not in store.special:
             raise Refused("EINVAL")
@@ -277,10 +277,13 @@ def transaction_end(store: Store, session: Session, view: View, payload: bytes) 
     if payload == b"T\0":
         if view.failed:
             raise Refused("ENOMEM")
-        if view.created and not session.privileged:
-            for domid, change in view.charges.items():
-                if store.tree.count(domid) + change >= store.quotas_of(domid).nodes:
-                    raise Refused("ENOSPC")
+        checked = view.created and not session.privileged
+        for domid, change in view.charges.items():
+            if checked and store.tree.count(domid) + change >= store.quotas_of(domid).nodes:
+                raise Refused("ENOSPC")
+            if not store.knows(domid):
+                # It has ended since it was made an owner.
+                raise Refused("ENOMEM")
         if view.conflicts():
             raise Refused("EAGAIN")
         store.commit(view)

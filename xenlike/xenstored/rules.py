@@ -12,13 +12,30 @@ from dataclasses import dataclass
 from xenlike.abi.xs_wire import XENSTORE_REL_PATH_MAX
 from xenlike.domain.store_wire import ACCESS_BITS, READ, WRITE, Perm
 
-__all__ = ["ALL", "OWNER", "Perms", "Quotas", "Refused", "access", "atoi", "is_valid_path", "parent_of", "parse_perms"]
+__all__ = [
+    "ALL",
+    "OWNER",
+    "Perms",
+    "Quotas",
+    "Refused",
+    "access",
+    "atoi",
+    "is_valid_path",
+    "parent_of",
+    "parse_perms",
+    "show_perms",
+    "unhand",
+]
 
 OWNER = 4
 ALL = READ | WRITE | OWNER
 
 Perms = tuple[Perm, ...]
-"""A node's permissions: the owner's entry, then the access list."""
+"""A node's permissions: the owner's entry, then the access list.
+
+An entry whose letter is a capital means nobody: the domain that it names was not there when it was
+made, or has ended since. It is still shown, and inherited, until somebody sets other permissions.
+"""
 
 _PATH = re.compile(rb"/|(?:/[A-Za-z0-9_@-]+)+")
 _LOCAL = re.compile(rb"/local/domain/(?:-\d{1,4}|\d{1,5})/")
@@ -83,9 +100,10 @@ def access(perms: Perms, generation: int, domid: int, target: int | None, dead: 
         return ALL
     for entry in perms[1:]:
         if entry.domid == domid or entry.domid == target:
-            if generation <= dead.get(entry.domid, -1):
+            bits = ACCESS_BITS.get(entry.access)
+            if bits is None or generation <= dead.get(entry.domid, -1):
                 continue
-            return ACCESS_BITS[entry.access]
+            return bits
     return ACCESS_BITS[owner.access]
 
 
@@ -99,6 +117,16 @@ def parse_perms(entries: list[bytes]) -> Perms:
         return tuple(Perm.parse(entry.decode("ascii")) for entry in entries)
     except ValueError:
         raise Refused("EINVAL") from None
+
+
+def unhand(perm: Perm) -> Perm:
+    """Returns an entry of an access list that looks the same and means nobody."""
+    return Perm(perm.domid, perm.access.upper())
+
+
+def show_perms(perms: Perms) -> bytes:
+    """Returns permissions as the wire has them, each with a NUL."""
+    return "".join([f"{perm.access.lower()}{perm.domid}\0" for perm in perms]).encode()
 
 
 def atoi(text: bytes) -> int:

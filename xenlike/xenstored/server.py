@@ -28,10 +28,11 @@ class Server:
 
     Args:
         quotas: limits of unprivileged domains.
+        exists: says whether there is a domain; see `Store`.
     """
 
-    def __init__(self, quotas: Quotas | None = None) -> None:
-        self.store = Store(quotas)
+    def __init__(self, quotas: Quotas | None = None, exists: Callable[[int], bool] | None = None) -> None:
+        self.store = Store(quotas, exists=exists)
         self.dirty: list[Connection] = []
         self.again: list[Connection] = []
         self._poll = select.epoll()

@@ -10,7 +10,7 @@ from xenlike.abi.xs_wire import XS_ERROR, XS_WATCH
 from xenlike.domain.store_wire import PAYLOAD_MAX, READ, Perm
 from xenlike.xenstored import records
 from xenlike.xenstored.operations import OPERATIONS
-from xenlike.xenstored.rules import ALL, Perms, Quotas, Refused, access, parent_of
+from xenlike.xenstored.rules import ALL, Perms, Quotas, Refused, access, parent_of, unhand
 from xenlike.xenstored.sessions import Outbox, Session
 from xenlike.xenstored.transactions import Transaction
 from xenlike.xenstored.tree import Node, Tree
@@ -81,18 +81,27 @@ class Store:
     Args:
         quotas: limits of unprivileged domains.
         rings: hands for INTRODUCE and RELEASE.
+        exists: says whether there is a domain; None where nobody knows, and any domid may be one.
     """
 
-    def __init__(self, quotas: Quotas | None = None, rings: Rings | None = None) -> None:
+    def __init__(
+        self,
+        quotas: Quotas | None = None,
+        rings: Rings | None = None,
+        exists: Callable[[int], bool] | None = None,
+    ) -> None:
         self.tree = Tree()
         self.watches = WatchTable()
         self.quotas = quotas or Quotas()
         self.rings = rings or NoRings()
+        self.exists = exists
         self.domains: dict[int, IntroducedDomain] = {}
         self.special: dict[bytes, Perms] = {
             b"@introduceDomain": (Perm(0, "n"),),
             b"@releaseDomain": (Perm(0, "n"),),
         }
+        # Domains that permissions refer to, and that were not introduced (yet).
+        self._referred: set[int] = set()
         self._targets: dict[int, int] = {}
         self._own_quotas: dict[int, Quotas] = {}
         self._commit: Callable[[bytes], None] | None = None
@@ -155,6 +164,26 @@ class Store:
         self._own_quotas[domid] = replace(quotas, **{name: value})
         if self.tree.journal is not None:
             self.tree.journal.append(records.Quota(name.encode(), domid, value).pack())
+
+    def refer(self, perms: Perms) -> Perms:
+        """Returns permissions to be set, with those entries meaning nobody whose domain is not there.
+
+        Raises:
+            Refused: ENOENT when there is no such owner.
+        """
+        checked = tuple([perm if self.knows(perm.domid) else unhand(perm) for perm in perms])
+        if not checked[0].access.islower():
+            raise Refused("ENOENT")
+        return checked
+
+    def knows(self, domid: int) -> bool:
+        """Says whether there is such a domain, and from then on looks out for its end."""
+        if self.exists is None or domid == 0 or domid in self.domains or domid in self._referred:
+            return True
+        if not self.exists(domid):
+            return False
+        self._referred.add(domid)
+        return True
 
     # --- watches ---
 
@@ -247,6 +276,7 @@ class Store:
             self.domains[domid].session.target = target
         else:
             session = self.rings.attach(domid, port)
+            self._referred.discard(domid)
             self.domains[domid] = IntroducedDomain(domid, gfn, port, session)
             if domid:
                 self.fire_special(b"@introduceDomain")
@@ -263,13 +293,16 @@ class Store:
         for other in self.domains.values():
             if other.session.target == domid:
                 other.session.target = None
+        self._disinherit(domid)
+        self.fire_special(b"@releaseDomain")
+
+    def _disinherit(self, domid: int) -> None:
+        """Removes what a domain owned, and has whatever names it mean nobody."""
         if self.tree.journal is not None:
             self.tree.journal.append(records.End(domid).pack())
         for path in self.tree.end_domain(domid):
-            if path in self.tree.nodes and path != b"/":
-                self.remove(path)
+            self.remove(path)
         self.special = {name: _disown(perms, domid) for name, perms in self.special.items()}
-        self.fire_special(b"@releaseDomain")
 
     def remove(self, path: bytes) -> None:
         """Removes a subtree for everybody and tells who watches it or anything in it."""
@@ -299,6 +332,10 @@ class Store:
                 self.release(domid)
             elif state == "shutdown" and not self.domains[domid].is_shut_down:
                 self.domains[domid].is_shut_down = stopped = True
+        for domid in [domid for domid in self._referred if states(domid) is None]:
+            # It never had a connection, so nobody is told; but what it was given must not go to its successor.
+            self._referred.discard(domid)
+            self._disinherit(domid)
         if stopped:
             self.fire_special(b"@releaseDomain")
         self.publish()
@@ -337,6 +374,9 @@ class Store:
                     self.set_quota(record.domid, record.name.decode(), record.value)
                 else:
                     self.special[record.name] = record.perms
+        if self.exists is not None:
+            named = {perm.domid for node in self.tree.nodes.values() for perm in node.perms if perm.access.islower()}
+            self._referred = named - introduced.keys() - {0}
         return list(introduced.values())
 
     def restore(self, record: records.Introduce) -> None:

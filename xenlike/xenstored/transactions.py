@@ -83,7 +83,7 @@ class Transaction(View):
             self._tree.install(known.path, known.node)
 
     def live(self, perms: Perms, generation: int) -> Perms:
-        """Returns permissions less those of domains that have ended."""
+        """Returns permissions with the entries that meant a domain which has ended made to mean nobody."""
         return self._tree.live(perms, generation)
 
     def _own(self, path: bytes) -> Node:
@@ -113,6 +113,6 @@ class Transaction(View):
         self._charge(path, 0, node.owner)
 
     def _charge(self, path: bytes, owner: int, previous: int) -> None:
-        for domid, change in ((owner, 1), (previous, -1)):
+        for domid, change in ((previous, -1), (owner, 1)):
             if domid:
                 self.charges[domid] = self.charges.get(domid, 0) + change

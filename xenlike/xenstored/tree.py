@@ -9,11 +9,11 @@ Every change takes the next generation number and gives it to the node.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from xenlike.domain.store_wire import Perm
 from xenlike.xenstored import records
-from xenlike.xenstored.rules import Perms, parent_of
+from xenlike.xenstored.rules import Perms, parent_of, unhand
 
 __all__ = ["Node", "Tree", "View"]
 
@@ -91,7 +91,7 @@ class View:
         raise NotImplementedError
 
     def live(self, perms: Perms, generation: int) -> Perms:
-        """Returns permissions less the entries that meant a domain which has ended."""
+        """Returns permissions with the entries that meant a domain which has ended made to mean nobody."""
         raise NotImplementedError
 
     def write(self, path: bytes, value: bytes) -> None:
@@ -186,8 +186,31 @@ class Tree(View):
         return len(self._owned.get(domid, ()))
 
     def owned(self, domid: int) -> list[bytes]:
-        """Returns the paths that an unprivileged domain owns."""
-        return list(self._owned.get(domid, ()))
+        """Returns the subtrees whose tops an unprivileged domain owns, in the order of the listings.
+
+        The root is not among them: it belongs to whoever it was given to, but never goes away.
+        """
+        owned = self._owned.get(domid)
+        if not owned:
+            return []
+        # Only what leads to such a node is looked at.
+        leading = {b"/"}
+        for path in owned:
+            above = parent_of(path)
+            while above not in leading:
+                leading.add(above)
+                above = parent_of(above)
+        tops = []
+        stack = [b"/"]
+        while stack:
+            path = stack.pop()
+            if path in owned and path != b"/":
+                tops.append(path)
+            elif path in leading:
+                base = path if path != b"/" else b""
+                below = [base + b"/" + name for name in reversed(self.nodes[path].children)]
+                stack += [child for child in below if child in owned or child in leading]
+        return tops
 
     def install(self, path: bytes, node: Node | None) -> None:
         """Puts what a transaction made of a node in its place: the commit of one node."""
@@ -205,7 +228,7 @@ class Tree(View):
         """Makes all that names a domid mean nobody, because the domain ended.
 
         Returns:
-            what it owned, for the caller to remove.
+            the subtrees that it owned, for the caller to remove.
         """
         self.dead[domid] = self.generation
         return self.owned(domid)
@@ -233,11 +256,11 @@ class Tree(View):
             stack += [base + b"/" + name for name in reversed(node.children)]
 
     def live(self, perms: Perms, generation: int) -> Perms:
-        """Returns permissions less those of domains that have ended."""
+        """Returns permissions with the entries of domains that have ended made to mean nobody."""
         if len(perms) == 1 or not self.dead:
             return perms
-        kept: Iterable[Perm] = (p for p in perms[1:] if generation > self.dead.get(p.domid, -1))
-        return (perms[0], *kept)
+        dead = self.dead
+        return (perms[0], *(unhand(p) if generation <= dead.get(p.domid, -1) else p for p in perms[1:]))
 
     def _own(self, path: bytes) -> Node:
         node = self.nodes[path]
