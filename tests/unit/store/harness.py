@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from xenlike.abi import xs_wire as xs
 from xenlike.domain.store_wire import FrameReader
 from xenlike.xenstored.rules import Quotas, Refused
@@ -15,11 +17,14 @@ class FakeRings:
     def __init__(self) -> None:
         self.sessions: dict[int, Session] = {}
         self.refuse: str | None = None
+        self.exists: Callable[[int], bool] | None = None
         self.rebound: list[tuple[int, int]] = []
 
     def attach(self, domid: int, port: int) -> Session:
         if self.refuse is not None:
             raise Refused(self.refuse)
+        if self.exists is not None and not self.exists(domid):
+            raise Refused("EINVAL")
         session = self.sessions[domid] = Session(domid, domid == 0, Outbox(lambda: None))
         return session
 
@@ -122,9 +127,10 @@ OK = b"OK\0"
 class World:
     """A store, domain 0 on a socket, and as many domains as are asked for."""
 
-    def __init__(self, quotas: Quotas | None = None) -> None:
+    def __init__(self, quotas: Quotas | None = None, exists: Callable[[int], bool] | None = None) -> None:
         self.rings = FakeRings()
-        self.store = Store(quotas, self.rings)
+        self.rings.exists = exists
+        self.store = Store(quotas, self.rings, exists)
         self.dom0 = self.tool()
 
     def tool(self) -> Client:
