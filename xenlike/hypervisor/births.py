@@ -81,6 +81,11 @@ class Zygote:
         """Its process; 0 when there is none."""
         return self._process.pid if self._process is not None else 0
 
+    @property
+    def owes(self) -> bool:
+        """Whether a child may be there that was not told of yet."""
+        return bool(self._owed)
+
     def stop(self) -> None:
         """Ends the zygote."""
         if self._process is not None:

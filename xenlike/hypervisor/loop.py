@@ -31,7 +31,7 @@ from xenlike.abi.xen import DOMID_INVALID
 from xenlike.hypervisor.domain import Domain
 from xenlike.hypervisor.hypercalls import Hypercalls
 from xenlike.hypervisor.hypervisor import Hypervisor
-from xenlike.hypervisor.orphans import end_children
+from xenlike.hypervisor.orphans import end_children, reap_strangers
 
 log = logging.getLogger(__name__)
 
@@ -111,8 +111,15 @@ class Loop:
         def reap() -> None:
             os.read(rx, 4096)
             self.xen.orphans.reap()
+            self._reap_strangers()
 
         self._listen(rx, reap)
+
+    def _reap_strangers(self) -> None:
+        zygote = self.xen.zygote
+        if not zygote.owes:
+            domains = self.xen.domains.values()
+            reap_strangers({zygote.pid, *(domain.pid for domain in domains if domain.pidfd >= 0)})
 
     # -- zygote ------------------------------------------------------------------------------------
 
@@ -139,6 +146,7 @@ class Loop:
         if domain is not None and domain.early is not None:
             message, domain.early = domain.early, None
             self._answer(domain, message, [])
+        self._reap_strangers()
 
     def _zygote_died(self) -> None:
         zygote = self.xen.zygote

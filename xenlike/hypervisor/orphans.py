@@ -40,6 +40,20 @@ class Orphans:
                 self._groups.discard(group)
 
 
+def reap_strangers(known: set[int]) -> None:
+    """Reaps children that ended and that nobody else will: forked by a zygote that did not live to tell.
+
+    Args:
+        known: pids of those that are awaited elsewhere.
+    """
+    for pid in _children():
+        if pid not in known:
+            try:
+                os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                pass
+
+
 def end_children() -> None:
     """Ends and reaps all children, and who comes here when they die."""
     while True:
