@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 SLOT = 32768
 """Bytes that are written and read together; the longest operations are several slots, and several requests."""
 LANES = 6
+NEWS_EVERY = 20
+"""Operations."""
 
 
 def say(**words: object) -> None:
@@ -50,10 +52,12 @@ class Work:
         disk: its lanes own disjoint slots of it.
         seed: which disk it is, and what is done to it.
         source: says what comes next.
+        rest_s: what a lane leaves to others after each operation.
     """
 
-    def __init__(self, disk: BlockFront, seed: int, source: random.Random) -> None:
+    def __init__(self, disk: BlockFront, seed: int, source: random.Random, rest_s: float = 0.0) -> None:
         self.disk = disk
+        self._rest_s = rest_s
         self.done = 0
         self.lost = 0
         self._seed = seed
@@ -96,6 +100,8 @@ class Work:
                     await self._flush()
                 self.done += 1
                 self.on_done()
+                if self._rest_s:
+                    await trio.sleep(self._rest_s)
         except PeerGone:
             # The others see it too; one that is idle sees it when it next asks for something.
             return
@@ -189,7 +195,7 @@ async def brief(domain: Domain, seed: int, name: str, operations: int) -> None:
     say(end={"done": work.done})
 
 
-async def steady(domain: Domain, seed: int, name: str, on_peer_gone: str = "retry", every: int = 20) -> None:
+async def steady(domain: Domain, seed: int, name: str, on_peer_gone: str = "retry", rest_s: float = 0.0) -> None:
     """Works until the host writes `data/stop`; then reads everything back.
 
     Args:
@@ -197,15 +203,15 @@ async def steady(domain: Domain, seed: int, name: str, on_peer_gone: str = "retr
         seed: of its disk.
         name: what it does is drawn from this.
         on_peer_gone: what it asks of its disk.
-        every: says how much is done after so many operations.
+        rest_s: see `Work`.
     """
     import random
 
     tell_on_signal()
     disk = await domain.disk("xvda")
-    work = Work(disk, seed, random.Random(name))
+    work = Work(disk, seed, random.Random(name), rest_s)
     await work.take_over()
-    work.on_done = lambda: say(done=work.done) if work.done % every == 0 else None
+    work.on_done = lambda: say(done=work.done) if work.done % NEWS_EVERY == 0 else None
 
     async def wait_for_stop() -> None:
         async with domain.store.watch("data/stop") as changes:

@@ -20,11 +20,14 @@ from xenlike.toolstack.guest import Guest
 from xenlike.toolstack.machine import Machine
 from xenlike.toolstack.sync import open_machine
 
-PATIENCE_S = 30
+PATIENCE_S = 60
 """Hang guard."""
-ZYGOTE = "xl-zygote"
+SPARE = "xl-spare"
+"""A child of the zygote's that is no domain yet."""
 PROGRAMS = "tests.faults.programs"
 DISK_SLOTS = 24
+AT_EASE_S = 0.005
+"""What bystanders rest, so that there is time for what is looked at."""
 EXPECTED = ("DEBUG ", "INFO ", "WARNING ")
 """Beginnings of log lines that are no failure."""
 
@@ -135,7 +138,7 @@ class Room:
         """Runs a machine; sees that nothing is left of it."""
         ear = Ear()
         async with open_machine(name, runtime_dir=self.runtime, console=ear) as machine:
-            hypervisor = machine._launched.hypervisor.pid
+            hypervisor = hypervisor_of(machine)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_guard, machine, ear)
                 yield machine, ear
@@ -156,6 +159,7 @@ async def _guard(machine: Machine, ear: Ear) -> None:
 async def _describe(machine: Machine, ear: Ear) -> None:
     for info in await machine.list():
         print(info)
+    print(*leftovers.of_session(hypervisor_of(machine)), sep="\n")
     for guest in machine.domains.values():
         if guest.pid and guest.spec.entry is not None:
             os.kill(guest.pid, signal.SIGUSR1)
@@ -172,15 +176,34 @@ async def _print_nodes(machine: Machine, path: str) -> None:
         await _print_nodes(machine, f"{path}/{name}")
 
 
-def strangers(machine: Machine) -> list[leftovers.Process]:
-    """Returns children of the hypervisor that are neither its zygote nor a domain that it knows."""
+def hypervisor_of(machine: Machine) -> int:
+    return machine._launched.hypervisor.pid
+
+
+def _unknown_children(machine: Machine) -> list[leftovers.Process]:
     known = {info.pid for info in machine.hypercalls.domain_infos()}
-    found = leftovers.children(machine._launched.hypervisor.pid)
-    return [entry for entry in found if entry.pid not in known and not (entry.comm == ZYGOTE and entry.state != "Z")]
+    return [entry for entry in leftovers.children(hypervisor_of(machine)) if entry.pid not in known]
+
+
+def zygote_of(machine: Machine) -> int | None:
+    """Returns the zygote's pid, also while it starts; None while there is none."""
+    for entry in _unknown_children(machine):
+        if entry.state != "Z" and entry.comm != SPARE and not entry.comm.startswith("xl-d"):
+            return entry.pid
+    return None
+
+
+def strangers(machine: Machine) -> list[leftovers.Process]:
+    """Returns children of the hypervisor that are neither its zygote, with its spare, nor a domain that it knows."""
+    return [
+        entry
+        for entry in _unknown_children(machine)
+        if entry.pid != zygote_of(machine) and not (entry.comm == SPARE and entry.state != "Z")
+    ]
 
 
 async def start_steady(
-    machine: Machine, ear: Ear, name: str, image: Image, backend: str, on_peer_gone: str = "retry"
+    machine: Machine, ear: Ear, name: str, image: Image, backend: str, on_peer_gone: str = "retry", rest_s: float = 0.0
 ) -> Guest:
     """Starts a guest that works until `stop_steady`."""
     ear.said(name).image = image
@@ -188,7 +211,7 @@ async def start_steady(
         name,
         f"{PROGRAMS}:steady",
         devices=[image.disk(backend)],
-        args=[image.seed, f"{name}/{image.seed}", on_peer_gone],
+        args=[image.seed, f"{name}/{image.seed}", on_peer_gone, rest_s],
         memory="8M",
     )
     await ear.progress(name)

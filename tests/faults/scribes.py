@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from xenlike.domain.store import Store, Transaction
 
 KEYS = 8
+REST_S = 0.002
+"""Left to others after each operation."""
 
 
 class Scribe:
@@ -47,6 +49,7 @@ class Scribe:
                 await self._random.choice((self._write, self._remove, self._add, self._add_in_vain, self._list))()
                 self.done += 1
                 on_done()
+                await trio.sleep(REST_S)
             await self.check()
             nursery.cancel_scope.cancel()
 

@@ -8,7 +8,7 @@ from tests.faults import leftovers
 from tests.faults.fate import death, nr_lives
 from tests.faults.moments import AT_LEAST, SEED, Moment, moments
 from tests.faults.mortal_block import HANDSHAKE_PLACES, MORTAL, REQUEST_PLACES
-from tests.faults.room import PATIENCE_S, run_brief, start_steady, stop_steady, strangers
+from tests.faults.room import PATIENCE_S, hypervisor_of, run_brief, start_steady, stop_steady, strangers
 from tests.faults.strike import kill
 
 IN_REQUESTS, IN_HANDSHAKES = AT_LEAST, 12
@@ -36,7 +36,7 @@ async def test_a_driver_domain_is_killed(room, monkeypatch):
     plan = room.folder / "deaths"
     plan.write_text("")
     drawn = deaths()
-    with trio.fail_after(2 * PATIENCE_S):
+    with trio.fail_after(PATIENCE_S + 20):
         async with room.machine() as (machine, ear):
             storage = await machine.spawn(
                 "storage", backends=["vbd"], drivers=[MORTAL], args=[str(plan)], on_crash="restart", memory="8M"
@@ -55,7 +55,7 @@ async def test_a_driver_domain_is_killed(room, monkeypatch):
                     await ear.progress(guest.name, 100)
 
             def held() -> list[dict[str, int]]:
-                return [leftovers.descriptors(), leftovers.descriptors(machine._launched.hypervisor.pid)]
+                return [leftovers.descriptors(), leftovers.descriptors(hypervisor_of(machine))]
 
             async def spawn_others() -> None:
                 # Devices that are plugged while their backend dies, comes back, or is neither here nor there.

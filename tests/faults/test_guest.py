@@ -6,7 +6,17 @@ import trio
 
 from tests.faults import leftovers
 from tests.faults.moments import Moment, blaming, moments
-from tests.faults.room import PATIENCE_S, PROGRAMS, Ear, Room, start_steady, stop_steady, strangers
+from tests.faults.room import (
+    AT_EASE_S,
+    PATIENCE_S,
+    PROGRAMS,
+    Ear,
+    Room,
+    hypervisor_of,
+    start_steady,
+    stop_steady,
+    strangers,
+)
 from tests.faults.strike import HYPERCALL, STORE_REQUESTS, Counter, kill
 from xenlike.toolstack.machine import Machine
 
@@ -15,10 +25,10 @@ SIDE_BY_SIDE = 3
 
 async def test_a_guest_is_killed(room):
     """At any moment, from before its disk is connected to the middle of its requests."""
-    with trio.fail_after(2 * PATIENCE_S):
+    with trio.fail_after(PATIENCE_S + 20):
         async with room.machine() as (machine, ear):
             storage = await machine.spawn("storage", backends=["vbd"])
-            bystander = await start_steady(machine, ear, "bystander", room.image(7), "storage")
+            bystander = await start_steady(machine, ear, "bystander", room.image(7), "storage", rest_s=AT_EASE_S)
             limit = trio.CapacityLimiter(SIDE_BY_SIDE)
             drawn = moments("guest", 60, count=24)
 
@@ -28,7 +38,7 @@ async def test_a_guest_is_killed(room):
                         await kill_guest(room, machine, ear, moment)
 
             await kill_guest(room, machine, ear, drawn[0])
-            held = leftovers.descriptors(storage.pid), leftovers.descriptors(machine._launched.hypervisor.pid)
+            held = leftovers.descriptors(storage.pid), leftovers.descriptors(hypervisor_of(machine))
             own = leftovers.descriptors()
             async with trio.open_nursery() as nursery:
                 for moment in drawn[1:]:
@@ -38,7 +48,7 @@ async def test_a_guest_is_killed(room):
             await kill_guest(room, machine, ear, drawn[0])
             served = await machine.domain0.store.ls(f"/local/domain/{storage.domid}/backend/vbd")
             assert served == [str(bystander.domid)]
-            hypervisor = machine._launched.hypervisor.pid
+            hypervisor = hypervisor_of(machine)
             now = leftovers.descriptors(storage.pid), leftovers.descriptors(hypervisor)
             assert (now, leftovers.descriptors()) == (held, own)
             await leftovers.nothing(lambda: strangers(machine))
@@ -71,10 +81,10 @@ async def kill_guest(room: Room, machine: Machine, ear: Ear, moment: Moment) -> 
 async def test_a_guest_is_killed_while_it_is_started(room, monkeypatch):
     """Before the store knows it, or before its nodes are made: it has crashed, and that is all."""
     acts = Counter(monkeypatch, HYPERCALL, STORE_REQUESTS)
-    with trio.fail_after(2 * PATIENCE_S):
+    with trio.fail_after(PATIENCE_S + 20):
         async with room.machine() as (machine, ear):
             storage = await machine.spawn("storage", backends=["vbd"])
-            bystander = await start_steady(machine, ear, "bystander", room.image(8), "storage")
+            bystander = await start_steady(machine, ear, "bystander", room.image(8), "storage", rest_s=AT_EASE_S)
             for moment in moments("guest at birth", 8):
                 with blaming(moment):
                     await kill_at_birth(room, machine, acts, moment)

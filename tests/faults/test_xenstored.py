@@ -14,7 +14,7 @@ from tests.faults import leftovers
 from tests.faults.fate import death, nr_lives
 from tests.faults.moments import AT_LEAST, SEED, Moment, blaming, moments
 from tests.faults.mortal_store import ENTRY, PLACES, PLAN_VARIABLE, STARTING_PLACES
-from tests.faults.room import PATIENCE_S, Ear, Room, run_brief, start_steady, stop_steady, strangers
+from tests.faults.room import AT_EASE_S, PATIENCE_S, Ear, Room, run_brief, start_steady, stop_steady, strangers
 from tests.faults.scribes import Scribe
 from tests.faults.strike import HYPERCALL, STORE_REQUESTS, Counter, is_birth, kill
 from xenlike.toolstack.machine import Machine
@@ -41,7 +41,7 @@ class Witnesses:
         """Has a guest and domain 0 work on the store, another guest on its disk; sees that nothing went wrong."""
         machine, ear = self.machine, self.ear
         await machine.spawn("storage", backends=["vbd"], memory="8M")
-        steady = await start_steady(machine, ear, "steady", self._room.image(1), "storage")
+        steady = await start_steady(machine, ear, "steady", self._room.image(1), "storage", rest_s=AT_EASE_S)
         scribe = await machine.spawn("scribe", "tests.faults.scribes:scribe", args=["scribe"], memory="8M")
         await ear.progress("scribe")
         worker = Scribe(machine.domain0.store, "/tool/scribe", random.Random("domain 0"))
@@ -68,7 +68,7 @@ async def test_xenstored_is_killed(room, monkeypatch):
     """In the middle of what domain 0 asks: births, handshakes and burials among it; and in its own start."""
     requests = Counter(monkeypatch, STORE_REQUESTS)
     starts = Counter(monkeypatch, HYPERCALL, counts=is_birth)
-    with trio.fail_after(2 * PATIENCE_S):
+    with trio.fail_after(PATIENCE_S + 20):
         async with room.machine() as (machine, ear):
             witnesses = Witnesses(room, machine, ear)
             drawn = moments("xenstored", 60, count=12)
@@ -112,7 +112,7 @@ async def test_xenstored_dies(room, monkeypatch):
     plan.write_text("\n" + "".join(lines))
     monkeypatch.setenv(PLAN_VARIABLE, str(plan))
     monkeypatch.setattr("xenlike.toolstack.storeserver.ENTRY", ENTRY)
-    with trio.fail_after(2 * PATIENCE_S):
+    with trio.fail_after(PATIENCE_S + 20):
         async with room.machine() as (machine, ear):
             witnesses = Witnesses(room, machine, ear)
             try:
