@@ -61,12 +61,11 @@ def run_domain(fd: int) -> int:
         hypercalls.call(HYPERVISOR_xen_version, XENVER_version, b"", 0, "XENVER_version")
         _core.set_pdeathsig(signal.SIGKILL)
         # Had it died before the signal was arranged, this would fail.
-        hypercalls.call(HYPERVISOR_xen_version, XENVER_version, b"", 0, "XENVER_version")
+        raw, resource_fd = hypercalls.config()
     except HypervisorGone:
         return 1
     _core.no_new_privs()
     _core.set_dumpable(False)
-    raw, resource_fd = hypercalls.config()
     config: Mapping[str, object] = json.loads(raw)
     _enter_directory(config)
     command = config.get("exec")
