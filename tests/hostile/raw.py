@@ -244,12 +244,15 @@ class RawMachine:
         max_windows: int = 16,
         domid: int | None = None,
         console: int = DOMID_INVALID,
+        stdio: int = -1,
     ) -> tuple[int, hc.CreateDomain, list[int]]:
         """A bare createdomain, for domains that nobody plays."""
         words = json.dumps(config).encode() if config is not None else b""
         argument = hc.CreateDomain(
             domid=domid or 0,
-            flags=how | (hc.XENLIKE_CREATE_FIXED_DOMID if domid is not None else 0),
+            flags=how
+            | (hc.XENLIKE_CREATE_FIXED_DOMID if domid is not None else 0)
+            | (hc.XENLIKE_CREATE_STDIO if stdio >= 0 else 0),
             max_windows=max_windows,
             nr_pages=nr_pages,
             pool_pages=pool_pages,
@@ -258,7 +261,8 @@ class RawMachine:
             config_length=len(words),
             name=b"raw",
         )
-        reply = self.dom0.call(hc.HYPERVISOR_domctl, hc.XEN_DOMCTL_createdomain, argument.pack() + words)
+        fds = [stdio] if stdio >= 0 else []
+        reply = self.dom0.call(hc.HYPERVISOR_domctl, hc.XEN_DOMCTL_createdomain, argument.pack() + words, fds=fds)
         return reply.ret, hc.CreateDomain.unpack(reply.body) if reply.body else argument, reply.fds
 
     def domain(self, how: int = 0, **arguments: Any) -> Raw:
@@ -289,6 +293,10 @@ class RawMachine:
     def destroy(self, domid: int) -> int:
         argument = hc.DestroyDomain(domid=domid, signal=9)
         return self.dom0.ask(hc.HYPERVISOR_domctl, hc.XEN_DOMCTL_destroydomain, argument)[0]
+
+    def unpause(self, domid: int) -> int:
+        argument = hc.UnpauseDomain(domid)
+        return self.dom0.ask(hc.HYPERVISOR_domctl, hc.XEN_DOMCTL_unpausedomain, argument)[0]
 
     def wait_state(self, domid: int, *states: int) -> hc.GetDomainInfo:
         """Waits for a domain's state."""

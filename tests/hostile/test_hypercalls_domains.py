@@ -338,6 +338,32 @@ def test_a_domain_destroyed_before_its_birth_leaves_no_process(xen: RawMachine) 
     assert len(xen.children()) == 1
 
 
+def test_a_paused_domain_begins_when_it_is_unpaused(xen: RawMachine) -> None:
+    paused = hc.XENLIKE_CREATE_FORK | hc.XENLIKE_CREATE_PAUSED
+    read_end, write_end = os.pipe()
+    domids = []
+    for _ in range(2):
+        ret, argument, _ = xen.create(how=paused, config={"exec": ["echo", "begun"]}, stdio=write_end)
+        assert ret == 0
+        domids.append(argument.domid)
+        info = xen.info(argument.domid)
+        assert info is not None
+        assert (info.state, info.pid) == (hc.XENLIKE_DOMAIN_BUILDING, 0)
+    os.close(write_end)
+    # One that never began lets go of what it was given, like any other.
+    assert xen.destroy(domids[0]) == 0
+    xen.wait_gone(domids[0])
+    assert xen.unpause(domids[0]) == -errno.ESRCH
+    assert xen.unpause(domids[1]) == 0
+    assert xen.unpause(domids[1]) == -errno.EINVAL
+    assert xen.wait_state(domids[1], DEAD).exit_code == 0
+    assert xen.unpause(domids[1]) == -errno.EINVAL
+    assert os.read(read_end, 100) == b"begun\n"
+    assert os.read(read_end, 100) == b""
+    os.close(read_end)
+    assert xen.unpause(xen.domain().domid) == -errno.EINVAL
+
+
 def test_shutdown_reasons_are_the_domains_word(xen: RawMachine) -> None:
     for reason in range(sched.SHUTDOWN_MAX + 1):
         domain = xen.domain()

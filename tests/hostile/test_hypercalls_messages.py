@@ -134,7 +134,15 @@ def test_descriptors_that_a_guest_sends_are_closed(xen: RawMachine) -> None:
     os.close(read_end)
 
 
-@pytest.mark.parametrize("cmd", [hc.XEN_DOMCTL_createdomain, hc.XEN_DOMCTL_destroydomain, hc.XEN_DOMCTL_getdomaininfo])
+DOMCTLS = [
+    hc.XEN_DOMCTL_createdomain,
+    hc.XEN_DOMCTL_destroydomain,
+    hc.XEN_DOMCTL_unpausedomain,
+    hc.XEN_DOMCTL_getdomaininfo,
+]
+
+
+@pytest.mark.parametrize("cmd", DOMCTLS)
 def test_domctl_is_not_for_guests(xen: RawMachine, cmd: int) -> None:
     domain = xen.domain()
     assert domain.call(hc.HYPERVISOR_domctl, cmd, bytes(256))[1:] == (-errno.EPERM, 0, b"", [])
@@ -144,7 +152,7 @@ def test_a_privileged_server_may_only_look(xen: RawMachine) -> None:
     server = xen.domain(how=hc.XENLIKE_CREATE_PRIVILEGED)
     ret, info, _ = server.ask(hc.HYPERVISOR_domctl, hc.XEN_DOMCTL_getdomaininfo, hc.GetDomainInfo(domid=server.domid))
     assert (ret, info.domid, info.state) == (0, server.domid, hc.XENLIKE_DOMAIN_RUNNING)
-    for cmd in (hc.XEN_DOMCTL_createdomain, hc.XEN_DOMCTL_destroydomain):
+    for cmd in DOMCTLS[:-1]:
         assert server.call(hc.HYPERVISOR_domctl, cmd, bytes(256)).ret == -errno.EPERM
 
 

@@ -143,9 +143,8 @@ async def machine(watch: Watch, screen: Screen) -> AsyncIterator[Machine]:
 async def store_tree(machine: Machine, path: str = "/") -> dict[str, str]:
     """All nodes of a machine's store, and their values."""
     store = machine.domain0.store
-    nodes: dict[str, str] = {}
-    for child in await store.ls(path):
-        node = f"{path.rstrip('/')}/{child}"
-        nodes[node] = await store.read(node)
+    paths = [f"{path.rstrip('/')}/{child}" for child in await store.ls(path)]
+    nodes = {node: value or "" for node, value in zip(paths, await store.read_many(paths), strict=True)}
+    for node in paths:
         nodes |= await store_tree(machine, node)
     return nodes

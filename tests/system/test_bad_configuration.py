@@ -27,7 +27,7 @@ class Unchanged:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
 
-    async def look(self) -> dict[str, object]:
+    async def look(self) -> dict[str, Any]:
         return {
             "nodes": await store_tree(self._machine),
             "domains": [(info.domid, info.name, info.state, info.devices) for info in await self._machine.list()],
@@ -57,7 +57,7 @@ async def nothing_started(machine: Machine) -> AsyncIterator[None]:
         # Whoever asked has his answer; the killed process of an undone start may take a moment more.
         while (after := await everything.look()) != before:
             new = {path: value for path, value in after["nodes"].items() if path not in before["nodes"]}
-            assert new == {}
+            assert new == {}, machine.console.tail("storage").decode()
             assert after["names"] == before["names"]
             await trio.lowlevel.checkpoint()
 
@@ -138,7 +138,7 @@ async def test_a_domain_that_is_described_wrongly_is_not_started(
 ) -> None:
     async with nothing_started(lab):
         for words, said in WRONG_WORDS:
-            arguments = {"name": "guest", "entry": guests.returns} | words
+            arguments: dict[str, Any] = {"name": "guest", "entry": guests.returns} | words
             with pytest.raises(ConfigError, match=said):
                 await lab.spawn(**arguments)
         for devices, said in wrong_devices(tmp_path, image):
@@ -271,7 +271,7 @@ async def test_without_descriptors_nothing_is_half_started(
         assert worked
 
 
-async def test_a_start_that_is_cancelled_leaves_nothing(lab: Machine, image: str) -> None:
+async def test_a_start_that_is_cancelled_leaves_nothing(lab: Machine, image: str, screen: Screen) -> None:
     """At its first checkpoint, at its second, and so on."""
     devices: list[Disk | Device] = [Disk(image, backend="storage"), Disk(image, vdev="xvdb"), Device("echo")]
     # The first device of a kind makes a directory for its kind, which stays.
@@ -279,7 +279,7 @@ async def test_a_start_that_is_cancelled_leaves_nothing(lab: Machine, image: str
     started = False
     checkpoints = 0
     while not started:
-        checkpoints += 1
+        checkpoints += 2
         async with nothing_started(lab), trio.open_nursery() as nursery:
             scope = trio.CancelScope()
 
@@ -296,6 +296,7 @@ async def test_a_start_that_is_cancelled_leaves_nothing(lab: Machine, image: str
             if not started:
                 scope.cancel()
         assert "guest" not in lab.domains
+        assert screen.text("storage") == ""
 
 
 async def test_a_backend_that_died_is_no_backend(lab: Machine, image: str) -> None:

@@ -55,6 +55,7 @@ XENLIKE_WINDOW_READONLY: Final = 1
 
 XEN_DOMCTL_createdomain: Final = 1
 XEN_DOMCTL_destroydomain: Final = 2
+XEN_DOMCTL_unpausedomain: Final = 4
 XEN_DOMCTL_getdomaininfo: Final = 5
 
 XENLIKE_CREATE_PRIVILEGED: Final = 1
@@ -69,6 +70,8 @@ XENLIKE_CREATE_RESOURCE: Final = 32
 """A descriptor comes along: the domain's end of its resource channel."""
 XENLIKE_CREATE_STDIO: Final = 64
 """The last descriptor that comes along takes a forked domain's output on descriptors 1 and 2."""
+XENLIKE_CREATE_PAUSED: Final = 128
+"""Its process is forked by `XEN_DOMCTL_unpausedomain`, when its creator has mapped its console."""
 XENLIKE_CONFIG_IN_FD: Final = 0xFFFF_FFFF
 """`config_length` when the configuration is the first descriptor, a memfd."""
 
@@ -176,6 +179,13 @@ class DestroyDomain(Struct, c="xenlike_domctl_destroydomain"):
     domid: domid_t = field()
     pad: u16 = field()
     signal: u32 = field("9 unless asked otherwise")
+
+
+class UnpauseDomain(Struct, c="xenlike_domctl_unpausedomain"):
+    """Starts a domain that was created paused."""
+
+    domid: domid_t = field()
+    pad: u16 = field()
 
 
 class GetDomainInfo(Struct, c="xenlike_domctl_getdomaininfo"):

@@ -344,6 +344,11 @@ class Hypercalls:
                 os.close(memfd)
         return hc.CreateDomain.unpack(reply.body), reply.fds
 
+    def unpause_domain(self, domid: int) -> None:
+        """Starts a domain that was created with `XENLIKE_CREATE_PAUSED`."""
+        argument = hc.UnpauseDomain(domid)
+        self._one(hc.HYPERVISOR_domctl, hc.XEN_DOMCTL_unpausedomain, argument, "XEN_DOMCTL_unpausedomain")
+
     def destroy_domain(self, domid: int) -> None:
         """Ends a domain at once; on a dead one, forgets its record."""
         argument = hc.DestroyDomain(domid=domid, signal=9)

@@ -57,6 +57,9 @@ class Domain:
     store_domid: int
     console_domid: int
     resource_fd: int = -1
+    # Where a forked domain's descriptors 1 and 2 go, while it is paused; then the zygote's affair.
+    stdio_fd: int = -1
+    paused: bool = False
     state: int = XENLIKE_DOMAIN_BUILDING
     pid: int = 0
     pidfd: int = -1
@@ -106,10 +109,10 @@ class Domain:
             self.table.close()
             os.close(self.table_fd)
             self.table_fd = -1
-        for fd in (self.resource_fd, self.config if isinstance(self.config, int) else -1):
+        for fd in (self.resource_fd, self.stdio_fd, self.config if isinstance(self.config, int) else -1):
             if fd >= 0:
                 os.close(fd)
-        self.resource_fd = -1
+        self.resource_fd = self.stdio_fd = -1
         self.config = b""
 
 

@@ -1,4 +1,4 @@
-"""`domctl`: making, ending and looking at domains; for domain 0."""
+"""`domctl`: making, starting, ending and looking at domains; for domain 0."""
 
 from __future__ import annotations
 
@@ -34,6 +34,12 @@ def create_domain(xen: Hypervisor, call: Call) -> int:
     if theirs is not None:
         call.give.append(theirs.detach())
     return call.answer(args)
+
+
+def unpause_domain(xen: Hypervisor, call: Call) -> int:
+    """Has the process of a domain forked that was created paused."""
+    xen.unpause(find(xen, call.one(hc.UnpauseDomain).domid))
+    return 0
 
 
 def destroy_domain(xen: Hypervisor, call: Call) -> int:
@@ -74,5 +80,6 @@ def domain_info(xen: Hypervisor, call: Call) -> int:
 TABLE: Operations = {
     (hc.HYPERVISOR_domctl, hc.XEN_DOMCTL_createdomain): create_domain,
     (hc.HYPERVISOR_domctl, hc.XEN_DOMCTL_destroydomain): destroy_domain,
+    (hc.HYPERVISOR_domctl, hc.XEN_DOMCTL_unpausedomain): unpause_domain,
     (hc.HYPERVISOR_domctl, hc.XEN_DOMCTL_getdomaininfo): domain_info,
 }

@@ -22,6 +22,7 @@ from xenlike.abi import grant_table as gt
 from xenlike.abi.hypercall import (
     XENLIKE_CREATE_FIXED_DOMID,
     XENLIKE_CREATE_FORK,
+    XENLIKE_CREATE_PAUSED,
     XENLIKE_CREATE_PRIVILEGED,
     XENLIKE_CREATE_STORE_SERVER,
     XENLIKE_DOMAIN_BUILDING,
@@ -153,17 +154,30 @@ class Hypervisor:
             if args.flags & XENLIKE_CREATE_FORK:
                 if theirs is not None:
                     theirs.close()
-                if self.zygote.socket is None:
-                    # It was given up; refuse at once rather than keep the caller waiting for nothing.
-                    raise Refused(errno.ECHILD)
-                self.zygote.ask(domid, args.name, stdio_fd)
-                theirs = None
+                    theirs = None
+                domain.paused, domain.stdio_fd = True, stdio_fd
+                if not args.flags & XENLIKE_CREATE_PAUSED:
+                    self.unpause(domain)
             else:
                 self._watch(domain)
                 domain.state = XENLIKE_DOMAIN_RUNNING
             undo.pop_all()
         args.domid, args.store_port, args.console_port = domid, domain.store_port, domain.console_port
         return domain, theirs
+
+    def unpause(self, domain: Domain) -> None:
+        """Asks for the process of a domain that is to be forked.
+
+        Raises:
+            Refused, OSError: EINVAL, it is not paused; ECHILD, there is no zygote; EMFILE.
+        """
+        if not domain.paused or not domain.alive:
+            raise Refused(errno.EINVAL)
+        if self.zygote.socket is None:
+            # It was given up; refuse at once rather than keep the caller waiting for nothing.
+            raise Refused(errno.ECHILD)
+        self.zygote.ask(domain.domid, domain.name, domain.stdio_fd)
+        domain.paused, domain.stdio_fd = False, -1
 
     def _new_socket(self, domid: int) -> socket.socket | None:
         """Gives a domain that is to be forked its hypercall socket, and returns the child's end."""

@@ -73,6 +73,7 @@
 #define XENLIKE_WINDOW_READONLY              1 /* The peer may only read. */
 #define XENLIKE_DOMCTL_createdomain          1
 #define XENLIKE_DOMCTL_destroydomain         2
+#define XENLIKE_DOMCTL_unpausedomain         4
 #define XENLIKE_DOMCTL_getdomaininfo         5
 #define XENLIKE_CREATE_PRIVILEGED            1
 #define XENLIKE_CREATE_STORE_SERVER          2 /* Its identity is kept for its successor. */
@@ -87,6 +88,10 @@
  * The last descriptor that comes along takes a forked domain's output on descriptors 1 and 2.
  */
 #define XENLIKE_CREATE_STDIO                 64
+/*
+ * Its process is forked by 'XEN_DOMCTL_unpausedomain', when its creator has mapped its console.
+ */
+#define XENLIKE_CREATE_PAUSED                128
 /*
  * 'config_length' when the configuration is the first descriptor, a memfd.
  */
@@ -257,6 +262,17 @@ XENLIKE_ASSERT(sizeof(struct xenlike_domctl_destroydomain) == 8);
 XENLIKE_ASSERT(offsetof(struct xenlike_domctl_destroydomain, domid) == 0);
 XENLIKE_ASSERT(offsetof(struct xenlike_domctl_destroydomain, pad) == 2);
 XENLIKE_ASSERT(offsetof(struct xenlike_domctl_destroydomain, signal) == 4);
+
+/*
+ * Starts a domain that was created paused.
+ */
+struct xenlike_domctl_unpausedomain {
+    uint16_t domid;
+    uint16_t pad;
+};
+XENLIKE_ASSERT(sizeof(struct xenlike_domctl_unpausedomain) == 4);
+XENLIKE_ASSERT(offsetof(struct xenlike_domctl_unpausedomain, domid) == 0);
+XENLIKE_ASSERT(offsetof(struct xenlike_domctl_unpausedomain, pad) == 2);
 
 /*
  * Asks for one domain's state.

@@ -187,7 +187,7 @@ class Machine:
             if how & hc.XENLIKE_CREATE_FORK:
                 stdio_read, stdio_write = os.pipe2(os.O_CLOEXEC)
             arguments = hc.CreateDomain(
-                flags=how,
+                flags=how | hc.XENLIKE_CREATE_PAUSED,
                 max_windows=MAX_WINDOWS,
                 nr_pages=spec.nr_pages,
                 pool_pages=spec.nr_pages,
@@ -207,6 +207,9 @@ class Machine:
             console = GuestConsole(self.domain0, created.domid, created.console_port, stdio_read, feed)
             stdio_read = -1
             guest.started(Running(created.domid, created.store_port, resources, console, adopted))
+            if how & hc.XENLIKE_CREATE_FORK:
+                # Not before somebody listens: a domain may end as soon as it begins.
+                self.hypercalls.unpause_domain(created.domid)
             directories = domain_nodes(
                 created.domid, spec.name, spec.memory >> 10, created.console_port, created.store_port
             )

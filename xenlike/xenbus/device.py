@@ -18,7 +18,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal
 
 import trio
 
-from xenlike.errors import HypercallError, HypervisorGone, PeerGone, ProtocolError, XenlikeError, XenstoreError
+from xenlike.abi.grant_table import GNTST_bad_domain
+from xenlike.errors import (
+    GrantError,
+    HypercallError,
+    HypervisorGone,
+    PeerGone,
+    ProtocolError,
+    XenlikeError,
+    XenstoreError,
+)
 from xenlike.xenbus.bell import Bell
 from xenlike.xenbus.negotiate import format_nodes, parse_domid
 from xenlike.xenbus.state import XenbusState, is_legal_move, parse_state
@@ -200,7 +209,7 @@ class XenbusDevice(ABC, Generic[RequestT, ResponseT]):
             if isinstance(error, ProtocolError) and self.state in (XenbusState.Closing, XenbusState.Closed):
                 # Its connection is given up already; what it scribbles now is of no interest.
                 self.log.debug("%s", error)
-            elif isinstance(error, PeerGone) or (isinstance(error, HypercallError) and error.errno == errno.ESRCH):
+            elif _is_death(error):
                 await self._lose(error)
             else:
                 await self.fatal(error)
@@ -368,3 +377,12 @@ def error_node(error: Exception) -> str:
     """Returns the value of an error node: an errno and a text, as Linux's `xenbus_va_dev_error`."""
     number = getattr(error, "errno", None) or errno.EINVAL
     return f"{number} {error_text(error)}"[:1024]
+
+
+def _is_death(error: Exception) -> bool:
+    """Whether an error only says that the other end's domain is gone, which is no fault of the connection."""
+    return (
+        isinstance(error, PeerGone)
+        or (isinstance(error, HypercallError) and error.errno == errno.ESRCH)
+        or (isinstance(error, GrantError) and error.status == GNTST_bad_domain)
+    )

@@ -21,9 +21,9 @@ class Table:
         arguments = hc.CreateDomain(
             domid=domid,
             flags=flags | hc.XENLIKE_CREATE_ADOPT,
-            max_windows=16,
+            max_windows=1000,
             nr_pages=2,
-            pool_pages=32,
+            pool_pages=4000,
             store_domid=store,
             console_domid=console,
             name=b"test",
