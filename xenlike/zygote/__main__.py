@@ -7,7 +7,8 @@
                             <-      (domid, pid)
     reply to the bootstrap  ------------------------------->   death signal set, parent checked, entry
 
-The child is an orphan from its first moment, and so the hypervisor's (see `_core.fork_orphan`).
+The child is an orphan from its first moment, and so the hypervisor's (see `_core.fork_orphan`). When nothing was
+asked for during a moment, the next child is forked ahead of its request; see `spare`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import gc
 import importlib
 import os
+import select
 import signal
 import socket
 import struct
@@ -22,10 +24,13 @@ import sys
 
 from xenlike import _core
 from xenlike._core.fds import recv_message
+from xenlike.zygote.child import REQUEST, be_domain, name_process
+from xenlike.zygote.spare import Spare
 
-REQUEST = struct.Struct("<H62s")
 REPORT = struct.Struct("<Hxxi")
 READY = -1
+# So long nothing is asked for before a spare is made: whoever was asked for last has started by then.
+IDLE_MS = 50
 
 # What every Python domain uses. Frontends and backends are resolved late, so that a guest holds no
 # backend code; the exception is what nearly every guest opens first.
@@ -44,31 +49,36 @@ def main(fd: int) -> None:
     from xenlike.xenbus.registry import driver_types
 
     driver_types()
-    _name_process(b"xl-zygote")
+    name_process(b"xl-zygote")
     # The heap is shared with every child for as long as nobody writes to it; a collection would.
     gc.collect()
     gc.disable()
     gc.freeze()
     hypervisor.send(REPORT.pack(0, READY))
+    asked = select.poll()
+    asked.register(hypervisor, select.POLLIN)
+    spare: Spare | None = None
     while True:
-        message, fds = recv_message(hypervisor, REQUEST.size, 2)
-        if not message:
+        if spare is None and not asked.poll(IDLE_MS):
+            spare = Spare.make(hypervisor)
+        request, fds = recv_message(hypervisor, REQUEST.size, 2)
+        if not request:
             return
-        domid, name = REQUEST.unpack(message)
-        pid = fork_domain(hypervisor, domid, name.rstrip(b"\0"), fds)
+        pid = spare.become(request, fds) if spare is not None else 0
+        spare = None
+        pid = pid or fork_domain(hypervisor, request, fds)
         for received in fds:
             os.close(received)
-        hypervisor.send(REPORT.pack(domid, pid))
+        hypervisor.send(REPORT.pack(REQUEST.unpack(request)[0], pid))
 
 
-def fork_domain(hypervisor: socket.socket, domid: int, name: bytes, fds: list[int]) -> int:
+def fork_domain(hypervisor: socket.socket, request: bytes, fds: list[int]) -> int:
     """Forks one domain.
 
     Args:
         hypervisor: closed in the child.
-        domid: for the process's name only.
-        name: likewise.
-        fds: the domain's hypercall socket, and maybe where its descriptors 1 and 2 go.
+        request: says which.
+        fds: what came with it.
 
     Returns:
         The domain's pid, by now a child of the hypervisor; 0 when the fork failed.
@@ -79,36 +89,8 @@ def fork_domain(hypervisor: socket.socket, domid: int, name: bytes, fds: list[in
         return 0
     if pid == 0:
         hypervisor.close()
-        _be_domain(domid, name, fds)
+        be_domain(request, fds)
     return pid
-
-
-def _be_domain(domid: int, name: bytes, fds: list[int]) -> None:
-    status = 1
-    try:
-        _name_process(b"xl-d%d-%s" % (domid, name))
-        if len(fds) > 1:
-            os.dup2(fds[1], 1)
-            os.dup2(fds[1], 2)
-            os.close(fds[1])
-        gc.enable()
-        from xenlike.domain.runtime import run_domain
-
-        status = run_domain(fds[0])
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-    finally:
-        # Nothing of the zygote's is to be run at exit in its name.
-        try:
-            sys.stdout.flush()
-            sys.stderr.flush()
-        finally:
-            os._exit(status)
-
-
-def _name_process(name: bytes) -> None:
-    with open("/proc/self/comm", "wb") as comm:
-        comm.write(name[:15])
 
 
 if __name__ == "__main__":
