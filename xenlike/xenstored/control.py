@@ -127,12 +127,16 @@ def _quota(store: Store, parameters: list[bytes]) -> bytes:
         return _set_quota(store, parameters[1:])
     domid = atoi(parameters[0])
     domain = store.domains.get(domid)
-    if len(parameters) != 1 or domain is None:
-        raise Refused("ENOENT" if len(parameters) == 1 else "EINVAL")
+    if len(parameters) != 1:
+        raise Refused("EINVAL")
+    if domain is None and domid not in store.referred:
+        raise Refused("ENOENT")
     held = {
         "nodes": store.tree.count(domid),
-        "watches": len(domain.session.watches),
-        "transactions": len(domain.session.transactions),
+        "watches": len(domain.session.watches) if domain is not None else 0,
+        "transactions": len(domain.session.transactions) if domain is not None else 0,
+        "outstanding": 0,
+        "memory": store.memory(domid),
     }
     lines = [f"Domain {domid}:\n", *(f"{name:<16}: {value:8}\n" for name, value in held.items())]
     return "".join(lines).encode() + b"\0"

@@ -88,6 +88,15 @@ def _check_size(store: Store, session: Session, view: View, size: int) -> None:
         raise Refused("ENOSPC")
 
 
+def _check_room(store: Store, session: Session, view: View, owner: int, more: int) -> None:
+    """Refuses to let a domain have more than its memory; what a transaction holds is its client's."""
+    in_transaction = isinstance(view, Transaction)
+    if not store.has_room(session.domid if in_transaction else owner, more):
+        if isinstance(view, Transaction):
+            view.failed = True
+        raise Refused("EIO")
+
+
 def _create(store: Store, session: Session, view: View, path: bytes, value: bytes) -> None:
     """Creates a node and whatever is missing above it; they inherit the parent's permissions."""
     missing = [path]
@@ -107,6 +116,11 @@ def _create(store: Store, session: Session, view: View, path: bytes, value: byte
         for level in missing:
             name_size = len(level) - level.rfind(b"/")
             _check_size(store, session, view, (parent.size if level is missing[-1] else fixed) + name_size)
+    owner, fixed = perms[0].domid, Node(b"", perms, 0).size
+    names = sum([len(level) - level.rfind(b"/") for level in missing[:-1]])
+    new = sum(map(view.key_size, missing)) + fixed * len(missing) + len(value) + names
+    _check_room(store, session, view, owner, new)
+    _check_room(store, session, view, parent.owner, len(missing[-1]) - missing[-1].rfind(b"/"))
     for level in reversed(missing):
         view.create(level, value if level is path else b"", perms)
 
@@ -148,6 +162,7 @@ def write(store: Store, session: Session, view: View, payload: bytes) -> bytes:
         _create(store, session, view, path, value)
     else:
         _check_size(store, session, view, node.size - len(node.value) + len(value))
+        _check_room(store, session, view, node.owner, len(value) - len(node.value))
         view.write(path, value)
     _changed(store, view, path)
     return _OK
@@ -205,7 +220,10 @@ def set_perms(store: Store, session: Session, view: View, payload: bytes) -> byt
     if not session.privileged and perms[0].domid != node.owner:
         raise Refused("EPERM")
     before = (node.perms, node.generation)
-    _check_size(store, session, view, node.size + 8 * (len(perms) - len(node.perms)))
+    size = node.size + 8 * (len(perms) - len(node.perms))
+    _check_size(store, session, view, size)
+    held = node.size + view.key_size(path) if isinstance(view, Transaction) or node.owner == perms[0].domid else 0
+    _check_room(store, session, view, perms[0].domid, size + view.key_size(path) - held)
     view.set_perms(path, perms)
     _changed(store, view, path, before)
     return _OK
@@ -223,6 +241,8 @@ def watch(store: Store, session: Session, view: View, payload: bytes) -> bytes:
         raise Refused("EEXIST")
     if not session.privileged and len(session.watches) > store.quotas_of(session.domid).watches:
         raise Refused("E2BIG")
+    if not session.privileged and not store.has_room(session.domid, len(path) + len(token)):
+        raise Refused("ENOMEM")
     store.watch(session, path, token, prefix)
     return _OK
 

@@ -55,7 +55,10 @@ class Quotas:
     """What an unprivileged domain may hold; Xen's defaults, and Xen's comparisons.
 
     Xen compares with `>` for watches and transactions, so one more than the number fits, and with
-    `>=` for a node's size, so one byte less does.
+    `>=` for a node's size and for memory, so one byte less does.
+
+    `memory` counts the bytes of the nodes that a domain owns, of its watches, of what its transactions
+    have looked at, and of the messages that it has not read; 0 is no limit.
     """
 
     nodes: int = 1000
@@ -64,6 +67,7 @@ class Quotas:
     transaction_nodes: int = 1024
     node_size: int = 2048
     perms: int = 5
+    memory: int = 2621440
 
 
 def is_valid_path(path: bytes) -> bool:

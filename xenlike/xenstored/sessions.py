@@ -104,8 +104,15 @@ class Session:
         self.home = b"/local/domain/%d" % domid
         self.target: int | None = None
         self.watches: dict[tuple[bytes, bytes], Watch] = {}
+        # Bytes of their paths and tokens.
+        self.watches_size = 0
         self.transactions: dict[int, Transaction] = {}
         self.next_transaction = 1
+
+    @property
+    def memory(self) -> int:
+        """Bytes that the client's watches, transactions and unread messages take."""
+        return self.watches_size + self.outbox.size + sum([tx.memory for tx in self.transactions.values()])
 
     def absolute(self, path: bytes) -> bytes:
         """Returns a path as the tree knows it; special names stay as they are."""

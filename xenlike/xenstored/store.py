@@ -19,6 +19,8 @@ from xenlike.xenstored.watches import Watch, WatchTable
 __all__ = ["IntroducedDomain", "NoRings", "Rings", "Store"]
 
 _ENTRY_SIZE = 1 << 16
+# An answer that a domain without room gets all the same.
+_SHORT = 16
 
 
 class Rings(Protocol):
@@ -101,7 +103,7 @@ class Store:
             b"@releaseDomain": (Perm(0, "n"),),
         }
         # Domains that permissions refer to, and that were not introduced (yet).
-        self._referred: set[int] = set()
+        self.referred: set[int] = set()
         self._targets: dict[int, int] = {}
         self._own_quotas: dict[int, Quotas] = {}
         self._commit: Callable[[bytes], None] | None = None
@@ -129,6 +131,8 @@ class Store:
             answer = function(self, session, view, payload)
             if len(answer) > PAYLOAD_MAX:
                 raise Refused("E2BIG")
+            if len(answer) > _SHORT and not session.privileged and not self.has_room(session.domid, len(answer) + 16):
+                raise Refused("ENOMEM")
         except Refused as refused:
             session.outbox.reply(XS_ERROR, req_id, tx_id, refused.name.encode() + b"\0")
         else:
@@ -136,7 +140,9 @@ class Store:
             if kind == XS_WATCH and self._registered is not None:
                 # Told once straight away, so that a client needs no other way to learn the present.
                 watch, self._registered = self._registered, None
-                session.outbox.event(watch.event(watch.path), watch.path[:1] == b"@")
+                event = watch.event(watch.path)
+                if session.privileged or self.has_room(session.domid, len(event) + 16):
+                    session.outbox.event(event, watch.path[:1] == b"@")
         if self.tree.journal:
             self.publish()
 
@@ -178,12 +184,22 @@ class Store:
 
     def knows(self, domid: int) -> bool:
         """Says whether there is such a domain, and from then on looks out for its end."""
-        if self.exists is None or domid == 0 or domid in self.domains or domid in self._referred:
+        if self.exists is None or domid == 0 or domid in self.domains or domid in self.referred:
             return True
         if not self.exists(domid):
             return False
-        self._referred.add(domid)
+        self.referred.add(domid)
         return True
+
+    def memory(self, domid: int) -> int:
+        """Returns how many bytes are a domain's, as its quota counts them."""
+        domain = self.domains.get(domid)
+        return self.tree.memory.get(domid, 0) + (domain.session.memory if domain is not None else 0)
+
+    def has_room(self, domid: int, more: int) -> bool:
+        """Says whether a domain may have so many bytes more."""
+        limit = self.quotas_of(domid).memory if domid else 0
+        return not limit or self.memory(domid) + more < limit
 
     # --- watches ---
 
@@ -211,8 +227,12 @@ class Store:
         """
         for watch in self.watches.matching(path, exact):
             session = watch.session
-            if session.privileged or self._may_see(session, path, node, before, gone):
+            if session.privileged:
                 session.outbox.event(watch.event(path), False)
+            elif self._may_see(session, path, node, before, gone):
+                event = watch.event(path)
+                if self.has_room(session.domid, len(event) + 16):
+                    session.outbox.event(event, False)
 
     def _may_see(
         self,
@@ -241,7 +261,9 @@ class Store:
         for watch in self.watches.matching(name, True):
             session = watch.session
             if session.privileged or access(perms, 0, session.domid, session.target, {}) & READ:
-                session.outbox.event(watch.event(name), True)
+                event = watch.event(name)
+                if session.privileged or self.has_room(session.domid, len(event) + 16):
+                    session.outbox.event(event, True)
 
     def commit(self, transaction: Transaction) -> None:
         """Makes a transaction's changes everybody's; the caller has looked for conflicts."""
@@ -276,7 +298,7 @@ class Store:
             self.domains[domid].session.target = target
         else:
             session = self.rings.attach(domid, port)
-            self._referred.discard(domid)
+            self.referred.discard(domid)
             self.domains[domid] = IntroducedDomain(domid, gfn, port, session)
             if domid:
                 self.fire_special(b"@introduceDomain")
@@ -332,9 +354,9 @@ class Store:
                 self.release(domid)
             elif state == "shutdown" and not self.domains[domid].is_shut_down:
                 self.domains[domid].is_shut_down = stopped = True
-        for domid in [domid for domid in self._referred if states(domid) is None]:
+        for domid in [domid for domid in self.referred if states(domid) is None]:
             # It never had a connection, so nobody is told; but what it was given must not go to its successor.
-            self._referred.discard(domid)
+            self.referred.discard(domid)
             self._disinherit(domid)
         if stopped:
             self.fire_special(b"@releaseDomain")
@@ -376,7 +398,7 @@ class Store:
                     self.special[record.name] = record.perms
         if self.exists is not None:
             named = {perm.domid for node in self.tree.nodes.values() for perm in node.perms if perm.access.islower()}
-            self._referred = named - introduced.keys() - {0}
+            self.referred = named - introduced.keys() - {0}
         return list(introduced.values())
 
     def restore(self, record: records.Introduce) -> None:

@@ -45,6 +45,9 @@ class Transaction(View):
         self.created = False
         # An operation failed half-way, so this can no longer commit.
         self.failed = False
+        # Bytes of the copies it has made of nodes; they are its client's, whoever owns the nodes.
+        self.memory = 0
+        self._prefix = len(str(tree.next_generation())) + 1
         self._tree = tree
         self._limit = limit
 
@@ -63,6 +66,7 @@ class Transaction(View):
         node = self._tree.nodes.get(path)
         if node is not None:
             node.shared = True
+            self.memory += node.size + self.key_size(path)
         self.captured[path] = Captured(path, node)
         return node
 
@@ -81,6 +85,13 @@ class Transaction(View):
         """Makes one changed node visible to everybody."""
         if known.node is not known.base:
             self._tree.install(known.path, known.node)
+
+    def key_size(self, path: bytes) -> int:
+        """Returns the length of the path with the number that Xen puts before it."""
+        return len(path) + self._prefix
+
+    def _grow(self, owner: int, change: int) -> None:
+        self.memory += change
 
     def live(self, perms: Perms, generation: int) -> Perms:
         """Returns permissions with the entries that meant a domain which has ended made to mean nobody."""
@@ -102,6 +113,7 @@ class Transaction(View):
         known = self.captured[path]
         known.node = Node(value, perms, self._tree.next_generation())
         known.modified = True
+        self.memory += known.node.size + self.key_size(path)
         self.created = True
         self._charge(path, perms[0].domid, 0)
 
@@ -109,6 +121,7 @@ class Transaction(View):
         known = self.captured[path]
         known.node = None
         known.modified = True
+        self.memory -= node.size + self.key_size(path)
         self._tree.next_generation()
         self._charge(path, 0, node.owner)
 

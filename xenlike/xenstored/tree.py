@@ -90,6 +90,14 @@ class View:
         """Notes that a node changes hands."""
         raise NotImplementedError
 
+    def _grow(self, owner: int, change: int) -> None:
+        """Notes that an owner's nodes take more room, or less."""
+        raise NotImplementedError
+
+    def key_size(self, path: bytes) -> int:
+        """Returns what a node costs beyond its own size: its key in Xen's data base."""
+        raise NotImplementedError
+
     def live(self, perms: Perms, generation: int) -> Perms:
         """Returns permissions with the entries that meant a domain which has ended made to mean nobody."""
         raise NotImplementedError
@@ -97,6 +105,7 @@ class View:
     def write(self, path: bytes, value: bytes) -> None:
         """Changes the value of an existing node."""
         node = self._own(path)
+        self._grow(node.perms[0].domid, len(value) - len(node.value))
         node.value = value
         if self.journal is not None:
             self.journal.append(records.put(path, value, node.perms))
@@ -106,7 +115,9 @@ class View:
         node = self._own(path)
         if node.owner != perms[0].domid:
             self._charge(path, perms[0].domid, node.owner)
+        self._grow(node.owner, -node.size - self.key_size(path))
         node.perms = perms
+        self._grow(node.owner, node.size + self.key_size(path))
         if self.journal is not None:
             self.journal.append(records.put(path, node.value, perms))
 
@@ -117,6 +128,7 @@ class View:
         if name not in parent.children:
             parent.children[name] = None
             parent.children_size += len(name) + 1
+            self._grow(parent.perms[0].domid, len(name) + 1)
         self._insert(path, value, perms)
         if self.journal is not None:
             self.journal.append(records.put(path, value, perms))
@@ -138,6 +150,7 @@ class View:
             if name in parent.children:
                 del parent.children[name]
                 parent.children_size -= len(name) + 1
+                self._grow(parent.perms[0].domid, -len(name) - 1)
         if self.journal is not None:
             self.journal.append(records.remove(path))
         return removed
@@ -170,6 +183,8 @@ class Tree(View):
         self.nodes: dict[bytes, Node] = {b"/": Node(b"", (Perm(0, "n"),), 0)}
         # Paths by owner. Domain 0 is not charged, and most nodes are its own.
         self._owned: dict[int, dict[bytes, None]] = {}
+        # Bytes of nodes by owner.
+        self.memory: dict[int, int] = {}
         self.dead: dict[int, int] = {}
 
     def read(self, path: bytes) -> Node | None:
@@ -223,6 +238,10 @@ class Tree(View):
         new = node.owner if node is not None else 0
         if old != new:
             self._charge(path, new, old)
+        if previous is not None and old:
+            self._grow(old, -previous.size - len(path))
+        if node is not None and new:
+            self._grow(new, node.size + len(path))
 
     def end_domain(self, domid: int) -> list[bytes]:
         """Makes all that names a domid mean nobody, because the domain ended.
@@ -271,15 +290,29 @@ class Tree(View):
         return node
 
     def _insert(self, path: bytes, value: bytes, perms: Perms) -> None:
-        self.nodes[path] = Node(value, perms, self.next_generation())
+        node = self.nodes[path] = Node(value, perms, self.next_generation())
         if perms[0].domid:
             self._charge(path, perms[0].domid, 0)
+            self._grow(perms[0].domid, node.size + len(path))
 
     def _discard(self, path: bytes, node: Node) -> None:
         del self.nodes[path]
         self.next_generation()
         if node.owner:
             self._charge(path, 0, node.owner)
+            self._grow(node.owner, -node.size - len(path))
+
+    def _grow(self, owner: int, change: int) -> None:
+        if owner:
+            memory = self.memory.get(owner, 0) + change
+            if memory:
+                self.memory[owner] = memory
+            else:
+                self.memory.pop(owner, None)
+
+    def key_size(self, path: bytes) -> int:
+        """Returns the length of the path."""
+        return len(path)
 
     def _charge(self, path: bytes, owner: int, previous: int) -> None:
         if previous:

@@ -54,11 +54,13 @@ class WatchTable:
         watch = Watch(session, path, token, prefix, self._count)
         self._by_path.setdefault(path, []).append(watch)
         session.watches[path, token] = watch
+        session.watches_size += len(path) + len(token)
         return watch
 
     def remove(self, watch: Watch) -> None:
         """Takes a watch away."""
         del watch.session.watches[watch.path, watch.token]
+        watch.session.watches_size -= len(watch.path) + len(watch.token)
         others = self._by_path[watch.path]
         others.remove(watch)
         if not others:

@@ -350,3 +350,88 @@ def test_only_quotas_that_exist_are_set(world, words, answer):
 
 def test_a_guest_sets_no_quota(world):
     assert world.domain(3).send(xs.XS_CONTROL, b"quota\0set\x003\0nodes\x0010\0") == "EACCES"
+
+
+# --- memory ---
+
+
+def fill(guest) -> tuple[int, bytes | str]:
+    """Creates nodes until that is refused; returns how many were made, and the refusal."""
+    made = 0
+    while (answer := guest.write(f"n{made:03}", b"v" * 100)) == OK:
+        made += 1
+    return made, answer
+
+
+def test_nodes_take_memory():
+    world = World(Quotas(memory=4000))
+    guest = world.domain(3)
+    made, answer = fill(guest)
+    # Header 24, one permission 8, value 100, the path, and the name in the parent's list.
+    assert (made, answer) == ((3999 - (32 + 15)) // (132 + 20 + 5), "EIO")
+    # It hurts nobody else, and what was freed can be used again.
+    assert world.domain(4).write("x", b"v" * 3000) == "ENOSPC"
+    assert world.domain(5).write("x", b"v" * 1000) == OK
+    assert guest.rm("n000") == OK
+    assert guest.write("n000", b"v" * 100) == OK
+    assert guest.write("n001", b"v" * 200) == "EIO"
+    # The owner pays, whoever writes.
+    assert world.dom0.write("/local/domain/3/n001", b"v" * 200) == "EIO"
+    world.dom0.rm("/local/domain/3")
+    assert world.store.memory(3) == 0
+
+
+def test_watches_and_transactions_take_memory():
+    world = World(Quotas(memory=2000))
+    guest = world.domain(3)
+    before = world.store.memory(3)
+    assert guest.watch("w" * 100, "t" * 100) == OK
+    guest.events()
+    assert world.store.memory(3) - before == 216
+    assert [guest.watch("w" * 100, "t" * 99 + letter) for letter in "abcdefghij"][-1] == "ENOMEM"
+    guest.events()
+    assert guest.send(xs.XS_RESET_WATCHES, b"\0") == OK
+    assert world.store.memory(3) == before
+    assert guest.write("x", b"v" * 1000) == OK
+    tx = guest.start()
+    held = world.store.memory(3)
+    # A copy belongs to who made it.
+    assert guest.read("x", tx) == "ENOMEM"
+    assert world.store.memory(3) > held + 1000
+    assert guest.write("y", b"v" * 500, tx) == "EIO"
+    assert guest.end(tx) == "ENOMEM"
+    assert world.store.memory(3) == held
+
+
+def test_events_that_do_not_fit_are_not_sent():
+    world = World(Quotas(memory=1000))
+    guest = world.domain(3)
+    guest.watch("x", "t" * 100)
+    for index in range(20):
+        world.dom0.write(f"/local/domain/3/x/{index}")
+        world.dom0.set_perms(f"/local/domain/3/x/{index}", "n0", "r3")
+    assert 0 < len(guest.events()) < 10
+
+
+def test_no_limit_on_memory():
+    world = World(Quotas(memory=0, nodes=3000))
+    guest = world.domain(3)
+    for index in range(1500):
+        assert guest.write(f"n{index % 50}/{index}", b"v" * 1900) == OK
+    assert world.store.memory(3) > 2_800_000
+
+
+def test_the_log_brings_the_memory_back(tmp_path):
+    world = World()
+    entries: list[bytes] = []
+    world.store.keep_log(entries.append)
+    guest = world.domain(3)
+    guest.write("a/b", "value")
+    guest.set_perms("a/b", "n3", "r4", "r5")
+    tx = guest.start()
+    guest.write("c/d", "value", tx)
+    guest.rm("a", tx)
+    assert guest.end(tx) == OK
+    again = World()
+    again.store.replay(entries)
+    assert again.store.tree.memory == world.store.tree.memory == {3: world.store.memory(3)}
