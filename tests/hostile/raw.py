@@ -330,7 +330,9 @@ class RawMachine:
     def children(self) -> list[int]:
         """The hypervisor's children, zombies among them: its zygote, and domains of their own process."""
         with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children") as children:
-            return [int(pid) for pid in children.read().split()]
+            pids = [int(pid) for pid in children.read().split()]
+        # One waits to be the next domain, or is just leaving because its zygote has died.
+        return [pid for pid in pids if name_of(pid) not in ("xl-spare", "")]
 
     def descriptors(self) -> int | None:
         """How many descriptors the hypervisor has open; None for who may not look."""
@@ -363,6 +365,14 @@ def entry(op: int, cmd: int, body: bytes = b"", count: int = 1, length: int | No
     """One entry of a multicall, which may lie about its length."""
     head = hc.MulticallEntry(op, cmd, count, len(body) if length is None else length)
     return head.pack() + body
+
+
+def name_of(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/comm") as comm:
+            return comm.read().strip()
+    except OSError:
+        return ""
 
 
 def readable(fd: int) -> bool:

@@ -68,7 +68,7 @@ class Watch:
 
 
 def processes_of(launched: Launched) -> dict[int, str]:
-    """The living processes in the session of a machine's hypervisor, by name."""
+    """The living processes in the session of a machine's hypervisor, and their names."""
     found = {}
     for entry in os.listdir("/proc"):
         if not entry.isdigit():

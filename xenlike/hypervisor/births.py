@@ -40,6 +40,8 @@ class Zygote:
     def __init__(self, new_socket: Callable[[int], socket.socket | None]) -> None:
         self._new_socket = new_socket
         self._owed: dict[int, Birth] = {}
+        # Forks that this process was asked for and has not reported, also those called off meanwhile.
+        self._unreported = 0
         self._process: subprocess.Popen[bytes] | None = None
         self.socket: socket.socket | None = None
         self.pidfd = -1
@@ -66,6 +68,7 @@ class Zygote:
     def bury(self) -> None:
         """The zygote died: forgets it and everything it had open."""
         self.failures += 1
+        self._unreported = 0
         if self._process is not None:
             self._process.wait()
             self._process = None
@@ -84,7 +87,7 @@ class Zygote:
     @property
     def owes(self) -> bool:
         """Whether a child may be there that was not told of yet."""
-        return bool(self._owed)
+        return bool(self._owed) or self._unreported > 0
 
     def stop(self) -> None:
         """Ends the zygote."""
@@ -110,6 +113,7 @@ class Zygote:
         with child_end:
             try:
                 send_message(self.socket, REQUEST.pack(birth.domid, birth.name[:62]), descriptors)
+                self._unreported += 1
             except (BrokenPipeError, ConnectionResetError):
                 # It just died; its successor is asked again.
                 pass
@@ -131,6 +135,8 @@ class Zygote:
             return None
         domid, pid = REPORT.unpack(message)
         self.failures = 0
+        if pid >= 0:
+            self._unreported -= 1
         birth = self._owed.pop(domid, None)
         if birth is not None and birth.stdio_fd >= 0:
             os.close(birth.stdio_fd)
