@@ -104,6 +104,8 @@ class Hypercalls:
             HypervisorGone: the hypervisor is dead.
         """
         with self._lock:
+            if self._socket.fileno() < 0:
+                raise HypervisorGone("this domain has hung up: its machine has ended")
             self._tag = tag = (self._tag + 1) & 0xFFFFFFFF
             message = hc.Hypercall(tag, op, cmd, count).pack() + payload
             try:
@@ -286,9 +288,12 @@ class Hypercalls:
         """Ends this domain with Xen's reason; does not return."""
         payload = SchedShutdown(reason).pack()
         message = hc.Hypercall(0, hc.HYPERVISOR_sched_op, SCHEDOP_shutdown, 1).pack() + payload
-        self._socket.send(message)
-        # The hypervisor ends this process. Should it be gone, then so is the machine.
-        self._socket.recv(1)
+        try:
+            self._socket.send(message)
+            # The hypervisor ends this process. Should it be gone, then so is the machine.
+            self._socket.recv(1)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
         os._exit(1)
 
     # -- domain 0 ----------------------------------------------------------------------------------

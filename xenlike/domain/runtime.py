@@ -86,6 +86,9 @@ def run_domain(fd: int) -> int:
     except ConfigError as error:
         print(f"xenlike: {error}", file=sys.stderr)
         reason = SHUTDOWN_crash
+    except HypervisorGone:
+        # Faster than the signal that ends us; nobody is left who would care to know.
+        return 1
     except BaseException:
         traceback.print_exc()
         reason = SHUTDOWN_crash

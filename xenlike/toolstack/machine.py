@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
 from pathlib import Path
 
 import trio
@@ -71,9 +72,13 @@ class Machine:
         self.console = ConsoleLog()
         self._guests: dict[str, Guest] = {}
         self._plugs = Plugs(self.domain0, self._guests)
-        self._store_server = StoreServer(self.domain0, self.paths)
         self._down = trio.Event()
-        self._death = self.domain0.events.bind_virq(VIRQ_DOM_EXC)
+        with ExitStack() as undo:
+            undo.callback(self.domain0.close)
+            self._store_server = StoreServer(self.domain0, self.paths)
+            undo.callback(self._store_server.close)
+            self._death = self.domain0.events.bind_virq(VIRQ_DOM_EXC)
+            undo.pop_all()
 
     # -- domains -----------------------------------------------------------------------------------
 
@@ -221,7 +226,10 @@ class Machine:
                 # It has died, which is no error of ours: it is buried as any other.
         except BaseException as error:
             # Looked at first: an adopted one dies of what follows.
-            dead = created is not None and not self._lives(created.domid)
+            try:
+                dead = created is not None and not self._lives(created.domid)
+            except HypervisorGone:
+                dead, created = False, None
             for fd in (stdio_read, stdio_write):
                 if fd >= 0:
                     os.close(fd)
@@ -331,7 +339,7 @@ class Machine:
 
     async def _watch_hypervisor(self) -> None:
         await trio.lowlevel.wait_readable(self.hypercalls.socket)
-        raise HypervisorGone(f"the hypervisor of machine {self.name!r} died, and all its domains with it")
+        raise _gone(self.name)
 
     async def _watch_deaths(self) -> None:
         while True:
@@ -407,6 +415,11 @@ async def run_machine(name: str, runtime_dir: Path | str | None, console: Sink |
                     raise MachineError(f"the store did not answer within {START_PATIENCE_S} s") from None
                 yield machine
                 nursery.cancel_scope.cancel()
+    except (XenlikeError, OSError) as error:
+        if isinstance(error, HypervisorGone) or not _has_hung_up(launched.dom0):
+            raise
+        # Whoever noticed it first took it for something else.
+        raise _gone(name) from error
     finally:
         # Hanging up is what ends the machine; the hypervisor kills what is left of it.
         if machine is not None:
@@ -415,3 +428,16 @@ async def run_machine(name: str, runtime_dir: Path | str | None, console: Sink |
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(launched.wait)
         paths.remove()
+
+
+def _gone(name: str) -> HypervisorGone:
+    return HypervisorGone(f"the hypervisor of machine {name!r} died, and all its domains with it")
+
+
+def _has_hung_up(sock: socket.socket) -> bool:
+    """Says whether the hypervisor has closed its end: nothing else ever makes this socket readable by itself."""
+    if sock.fileno() < 0:
+        return False
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))

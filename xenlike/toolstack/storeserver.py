@@ -43,6 +43,7 @@ class StoreServer:
             os.chmod(path, 0o600)
             self._socket.listen(BACKLOG)
         except OSError as error:
+            self.close()
             raise ConfigError(f"cannot make the store's socket {path}: {error.strerror}") from error
         self._deaths: deque[float] = deque(maxlen=MAX_DEATHS)
 
