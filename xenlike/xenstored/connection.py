@@ -39,6 +39,8 @@ class Connection:
 
     # Whether one receive a turn is enough, because the loop comes back while there is more.
     level_triggered = False
+    # Bytes that are taken out of the outbox at a time; they count as delivered.
+    portion = _HIGH_WATER
 
     def __init__(self, server: Server, domid: int, privileged: bool, name: str) -> None:
         self.server = server
@@ -78,6 +80,9 @@ class Connection:
         received = False
         try:
             for _ in range(_TURN):
+                if not session.privileged and store.is_stalled(session):
+                    self.server.stalled.add(self)
+                    return
                 message = reader.take()
                 while message is None:
                     if received and self.level_triggered:
@@ -114,7 +119,7 @@ class Connection:
             return
         while True:
             if not self._unsent:
-                self._unsent = self.outbox.take(_HIGH_WATER)
+                self._unsent = self.outbox.take(self.portion)
                 if not self._unsent:
                     break
             sent = self.transmit(self._unsent)

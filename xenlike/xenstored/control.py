@@ -135,7 +135,7 @@ def _quota(store: Store, parameters: list[bytes]) -> bytes:
         "nodes": store.tree.count(domid),
         "watches": len(domain.session.watches) if domain is not None else 0,
         "transactions": len(domain.session.transactions) if domain is not None else 0,
-        "outstanding": 0,
+        "outstanding": domain.session.outstanding if domain is not None else 0,
         "memory": store.memory(domid),
     }
     lines = [f"Domain {domid}:\n", *(f"{name:<16}: {value:8}\n" for name, value in held.items())]

@@ -73,6 +73,8 @@ class RingConnection(Connection):
         waits: leave the ring alone until the domain asks for a reconnection.
     """
 
+    portion = xs.XENSTORE_RING_SIZE
+
     def __init__(self, server: Server, domid: int, ends: RingEnds, *, waits: bool) -> None:
         super().__init__(server, domid, domid == 0, f"d{domid}")
         self._ends = ends
@@ -161,6 +163,7 @@ class RingConnection(Connection):
         if self.is_closed():
             return
         self._over = True
+        self.outbox.clear()
         self._deafen()
         self._ends.channel.close()
         self._streams.close()

@@ -58,7 +58,8 @@ class Quotas:
     `>=` for a node's size and for memory, so one byte less does.
 
     `memory` counts the bytes of the nodes that a domain owns, of its watches, of what its transactions
-    have looked at, and of the messages that it has not read; 0 is no limit.
+    have looked at, and of the messages that it has not read; 0 is no limit. `outstanding` counts requests whose
+    answer, or an event that they caused, has not been read. A domain at either limit is not read from.
     """
 
     nodes: int = 1000
@@ -68,6 +69,7 @@ class Quotas:
     node_size: int = 2048
     perms: int = 5
     memory: int = 2621440
+    outstanding: int = 20
 
 
 def is_valid_path(path: bytes) -> bool:

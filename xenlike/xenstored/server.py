@@ -35,6 +35,8 @@ class Server:
         self.store = Store(quotas, exists=exists)
         self.dirty: list[Connection] = []
         self.again: list[Connection] = []
+        # Domains that hold too much to be served.
+        self.stalled: set[Connection] = set()
         self._poll = select.epoll()
         self._callbacks: dict[int, Callable[[int], None]] = {}
         self._log: Log | None = None
@@ -151,6 +153,10 @@ class Server:
             dirty, self.dirty = self.dirty, []
             for connection in dirty:
                 connection.flush()
+        if self.stalled:
+            free = [c for c in self.stalled if c.is_closed() or not self.store.is_stalled(c.session)]
+            self.stalled.difference_update(free)
+            self.again += free
 
     def close(self) -> None:
         """Lets go of everything; the log stays as it is."""

@@ -13,7 +13,32 @@ if TYPE_CHECKING:
     from xenlike.xenstored.transactions import Transaction
     from xenlike.xenstored.watches import Watch
 
-__all__ = ["Outbox", "Session"]
+__all__ = ["Outbox", "Request", "Session"]
+
+
+class Request:
+    """A domain's request, outstanding until its answer and every event it caused have been read.
+
+    Args:
+        session: the domain that is charged for it.
+    """
+
+    __slots__ = ("_session", "_messages")
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._messages = 0
+        session.outstanding += 1
+
+    def caused(self) -> None:
+        """Notes a message that waits somewhere because of it."""
+        self._messages += 1
+
+    def settled(self) -> None:
+        """Notes that such a message waits no more."""
+        self._messages -= 1
+        if not self._messages:
+            self._session.outstanding -= 1
 
 
 class Outbox:
@@ -27,24 +52,29 @@ class Outbox:
         limit: bytes of events that may wait; beyond it the client is `lost`.
     """
 
-    __slots__ = ("_frames", "_events", "_wake", "_limit", "size", "lost")
+    __slots__ = ("_frames", "_causes", "_events", "_wake", "_limit", "size", "lost")
 
     def __init__(self, wake: Callable[[], None], limit: int = 1 << 20) -> None:
         self._frames: deque[bytes] = deque()
+        # As long as `_frames`: the request that a message is charged to.
+        self._causes: deque[Request | None] = deque()
         self._events: set[bytes] = set()
         self._wake = wake
         self._limit = limit
         self.size = 0
         self.lost = False
 
-    def reply(self, kind: int, req_id: int, tx_id: int, payload: bytes) -> None:
+    def reply(self, kind: int, req_id: int, tx_id: int, payload: bytes, cause: Request | None = None) -> None:
         """Puts an answer."""
         if not self._frames:
             self._wake()
+        if cause is not None:
+            cause.caused()
         self._frames.append(HEADER.pack(kind, req_id, tx_id, len(payload)) + payload)
+        self._causes.append(cause)
         self.size += 16 + len(payload)
 
-    def event(self, payload: bytes, special: bool) -> None:
+    def event(self, payload: bytes, special: bool, cause: Request | None = None) -> None:
         """Puts a watch event; special ones are never dropped as equal."""
         if len(payload) > PAYLOAD_MAX or self.lost:
             return
@@ -54,7 +84,10 @@ class Outbox:
             self._events.add(payload)
         if not self._frames:
             self._wake()
+        if cause is not None:
+            cause.caused()
         self._frames.append(HEADER.pack(XS_WATCH_EVENT, 0, 0, len(payload)) + payload)
+        self._causes.append(cause)
         self.size += 16 + len(payload)
         if self.size > self._limit:
             self.lost = True
@@ -65,9 +98,7 @@ class Outbox:
         frames = self._frames
         if self.size <= most:
             data = b"".join(frames)
-            frames.clear()
-            self._events.clear()
-            self.size = 0
+            self.clear()
             return data
         taken = []
         size = 0
@@ -77,12 +108,19 @@ class Outbox:
                 self._events.discard(message[16:])
             taken.append(message)
             size += len(message)
+            cause = self._causes.popleft()
+            if cause is not None:
+                cause.settled()
         self.size -= size
         return b"".join(taken)
 
     def clear(self) -> None:
         """Forgets everything."""
         self._frames.clear()
+        for cause in self._causes:
+            if cause is not None:
+                cause.settled()
+        self._causes.clear()
         self._events.clear()
         self.size = 0
         self.lost = False
@@ -106,6 +144,8 @@ class Session:
         self.watches: dict[tuple[bytes, bytes], Watch] = {}
         # Bytes of their paths and tokens.
         self.watches_size = 0
+        # Requests that are not over; see `Request`.
+        self.outstanding = 0
         self.transactions: dict[int, Transaction] = {}
         self.next_transaction = 1
 

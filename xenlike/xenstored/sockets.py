@@ -90,6 +90,7 @@ class SocketConnection(Connection):
             return
         self._over = True
         self.server.store.forget(self.session)
+        self.outbox.clear()
         self.server.unregister(self._socket.fileno())
         self._socket.close()
         self.server.closed(self)

@@ -11,7 +11,7 @@ from xenlike.domain.store_wire import PAYLOAD_MAX, READ, Perm
 from xenlike.xenstored import records
 from xenlike.xenstored.operations import OPERATIONS
 from xenlike.xenstored.rules import ALL, Perms, Quotas, Refused, access, parent_of, unhand
-from xenlike.xenstored.sessions import Outbox, Session
+from xenlike.xenstored.sessions import Outbox, Request, Session
 from xenlike.xenstored.transactions import Transaction
 from xenlike.xenstored.tree import Node, Tree
 from xenlike.xenstored.watches import Watch, WatchTable
@@ -108,6 +108,8 @@ class Store:
         self._own_quotas: dict[int, Quotas] = {}
         self._commit: Callable[[bytes], None] | None = None
         self._registered: Watch | None = None
+        # What a domain is asking right now.
+        self._request: Request | None = None
         for path in (b"/tool", b"/tool/xenstored"):
             self.tree.create(path, b"", (Perm(0, "n"),))
 
@@ -115,6 +117,7 @@ class Store:
 
     def handle(self, session: Session, kind: int, req_id: int, tx_id: int, payload: bytes) -> None:
         """Does what a message asks and puts the answer into the session's outbox."""
+        request = self._request = None if session.privileged else Request(session)
         try:
             operation = OPERATIONS.get(kind)
             if operation is None:
@@ -134,17 +137,25 @@ class Store:
             if len(answer) > _SHORT and not session.privileged and not self.has_room(session.domid, len(answer) + 16):
                 raise Refused("ENOMEM")
         except Refused as refused:
-            session.outbox.reply(XS_ERROR, req_id, tx_id, refused.name.encode() + b"\0")
+            session.outbox.reply(XS_ERROR, req_id, tx_id, refused.name.encode() + b"\0", request)
         else:
-            session.outbox.reply(kind, req_id, tx_id, answer)
+            session.outbox.reply(kind, req_id, tx_id, answer, request)
             if kind == XS_WATCH and self._registered is not None:
                 # Told once straight away, so that a client needs no other way to learn the present.
                 watch, self._registered = self._registered, None
                 event = watch.event(watch.path)
                 if session.privileged or self.has_room(session.domid, len(event) + 16):
                     session.outbox.event(event, watch.path[:1] == b"@")
+        self._request = None
         if self.tree.journal:
             self.publish()
+
+    def is_stalled(self, session: Session) -> bool:
+        """Says whether a domain holds so much that its next request has to wait."""
+        if session.privileged:
+            return False
+        quotas = self.quotas_of(session.domid)
+        return session.outstanding >= quotas.outstanding or not self.has_room(session.domid, 0)
 
     def access(self, session: Session, node: Node) -> int:
         """Returns what a session may do with a node."""
@@ -228,11 +239,11 @@ class Store:
         for watch in self.watches.matching(path, exact):
             session = watch.session
             if session.privileged:
-                session.outbox.event(watch.event(path), False)
+                session.outbox.event(watch.event(path), False, self._request)
             elif self._may_see(session, path, node, before, gone):
                 event = watch.event(path)
                 if self.has_room(session.domid, len(event) + 16):
-                    session.outbox.event(event, False)
+                    session.outbox.event(event, False, self._request)
 
     def _may_see(
         self,

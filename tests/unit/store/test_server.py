@@ -14,6 +14,7 @@ from xenlike.domain.store_sync import SyncStore
 from xenlike.domain.store_wire import FrameReader, frame
 from xenlike.errors import PeerGone
 from xenlike.ring.stream import XenstoreStreams
+from xenlike.xenstored.rules import Quotas
 
 
 @pytest.fixture
@@ -438,3 +439,48 @@ def test_after_a_restart_a_ring_is_left_alone_until_its_domain_reconnects(hyperv
             assert guest.ask(xs.XS_READ, b"/shared\0")[3] == b"changed"
     finally:
         os.close(log)
+
+
+def test_a_domain_with_twenty_requests_outstanding_waits_for_those_it_told(hypervisor, machine):
+    """A domain cannot bury another one, which does not read its events, under them."""
+    sleeper, busy = Guest(hypervisor, 3), Guest(hypervisor, 4)
+    machine.introduce(3)
+    machine.introduce(4)
+    with SyncStore(machine.connect()) as dom0:
+        dom0.write("/shared", "")
+        dom0.set_perms("/shared", ["b0"])
+    # Events large enough that few of them fill a ring.
+    sleeper.ask(xs.XS_WATCH, b"/shared\0" + b"t" * 900 + b"\0")
+    for index in range(40):
+        busy.send(frame(xs.XS_WRITE, index + 1, 0, b"/shared/%d\0" % index))
+    machine.settle()
+    session = machine.server.store.domains[4].session
+    assert session.outstanding == 20
+    # Everybody else goes on.
+    with SyncStore(machine.connect()) as dom0:
+        assert dom0.read("/shared/0") == ""
+    told = {sleeper.receive()[3].partition(b"\0")[0] for _ in range(41)}
+    assert told == {b"/shared"} | {b"/shared/%d" % index for index in range(40)}
+    assert [busy.receive()[1] for _ in range(40)] == list(range(1, 41))
+    machine.settle()
+    assert session.outstanding == 0
+
+
+def test_a_domain_without_memory_is_served_again_when_it_has_some(hypervisor):
+    with running(hypervisor, quotas=Quotas(memory=3000)) as machine:
+        guest = Guest(hypervisor, 3)
+        machine.introduce(3)
+        with SyncStore(machine.connect()) as dom0:
+            dom0.write("/theirs", b"v" * 2900)
+            dom0.set_perms("/theirs", ["n3"])
+            assert guest.ask(xs.XS_READ, b"/theirs\0")[3] == b"ENOMEM\0"
+            with dom0.transaction() as tx:
+                # What commits is no longer asked about.
+                tx.write("/more", b"v" * 200)
+                tx.set_perms("/more", ["n3"])
+            guest.send(frame(xs.XS_GET_DOMAIN_PATH, 2, 0, b"3\0"))
+            machine.settle()
+            assert guest.streams.responses.read() == b""
+            dom0.rm("/more")
+            dom0.rm("/theirs")
+        assert guest.receive()[1] == 2
