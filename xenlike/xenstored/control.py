@@ -26,9 +26,22 @@ _COMMANDS = {
     b"check": b"",
     b"log": b"on|off",
     b"print": b"<string>",
-    b"quota": b"[<domid>] | set <domid> <quota> <value>",
+    b"quota": b"[set [<domid>] <name> <val>|<domid>]",
     b"help": b"",
 }
+
+# Xen's names of the quotas, ours, and what Xen says about them.
+_QUOTAS = [
+    ("nodes", "nodes", "Nodes per domain"),
+    ("watches", "watches", "Watches per domain"),
+    ("transactions", "transactions", "Transactions per domain"),
+    ("outstanding", "outstanding", "Outstanding requests per domain"),
+    ("transaction-nodes", "transaction_nodes", "Max. number of accessed nodes per transaction"),
+    ("memory", "memory", "Total Xenstore memory per domain (error level)"),
+    ("node-size", "node_size", "Max. size of a node"),
+    ("path-max", "path_max", "Max. length of a node path"),
+    ("permissions", "perms", "Max. number of permissions per node"),
+]
 
 
 def _only_domid(payload: bytes) -> int:
@@ -121,8 +134,9 @@ def control(store: Store, session: Session, view: View, payload: bytes) -> bytes
 
 def _quota(store: Store, parameters: list[bytes]) -> bytes:
     if not parameters:
-        quotas = vars(store.quotas)
-        return "".join([f"{name:<16}: {value:8}\n" for name, value in quotas.items()]).encode() + b"\0"
+        values = {**vars(store.quotas), "path_max": xs.XENSTORE_REL_PATH_MAX}
+        lines = [f"{name:<17}: {values[ours]:8} {about}\n" for name, ours, about in _QUOTAS]
+        return "".join(["Quota settings:\n", *lines]).encode() + b"\0"
     if parameters[0] == b"set":
         return _set_quota(store, parameters[1:])
     domid = atoi(parameters[0])
@@ -143,13 +157,20 @@ def _quota(store: Store, parameters: list[bytes]) -> bytes:
 
 
 def _set_quota(store: Store, parameters: list[bytes]) -> bytes:
-    """Sets a quota of one domain: one that serves devices holds many more nodes than a guest should."""
+    """Sets a quota of all domains, as in Xen, or of one: a domain that serves devices needs more nodes than a guest."""
+    ours = {name.encode(): own for name, own, _ in _QUOTAS}
+    if len(parameters) == 2:
+        value = atoi(parameters[1])
+        if not 0 < value < 1 << 31:
+            raise Refused("EINVAL")
+        store.set_quota(None, ours.get(parameters[0], ""), value)
+        return _OK
     if len(parameters) != 3 or not parameters[2].isdigit():
         raise Refused("EINVAL")
     domid, value = atoi(parameters[0]), atoi(parameters[2])
     if domid not in store.domains:
         raise Refused("ENOENT")
-    store.set_quota(domid, parameters[1].decode("ascii", "replace"), value)
+    store.set_quota(domid, ours.get(parameters[1], ""), value)
     return _OK
 
 

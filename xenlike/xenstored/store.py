@@ -19,6 +19,8 @@ from xenlike.xenstored.watches import Watch, WatchTable
 __all__ = ["IntroducedDomain", "NoRings", "Rings", "Store"]
 
 _ENTRY_SIZE = 1 << 16
+# Stands in the log for every domain that has no quota of its own.
+_EVERYBODY = 0xFFFFFFFF
 # An answer that a domain without room gets all the same.
 _SHORT = 16
 
@@ -169,18 +171,22 @@ class Store:
         """Returns the limits of one domain: its own, or everybody's."""
         return self._own_quotas.get(domid, self.quotas)
 
-    def set_quota(self, domid: int, name: str, value: int) -> None:
-        """Gives a domain a limit of its own, until it ends.
+    def set_quota(self, domid: int | None, name: str, value: int) -> None:
+        """Gives a domain a limit of its own, until it ends; None sets that of all others.
 
         Raises:
             Refused: EINVAL for a quota that does not exist.
         """
-        quotas = self.quotas_of(domid)
+        quotas = self.quotas if domid is None else self.quotas_of(domid)
         if name not in vars(quotas):
             raise Refused("EINVAL")
-        self._own_quotas[domid] = replace(quotas, **{name: value})
+        if domid is None:
+            self.quotas = replace(quotas, **{name: value})
+        else:
+            self._own_quotas[domid] = replace(quotas, **{name: value})
         if self.tree.journal is not None:
-            self.tree.journal.append(records.Quota(name.encode(), domid, value).pack())
+            target = _EVERYBODY if domid is None else domid
+            self.tree.journal.append(records.Quota(name.encode(), target, value).pack())
 
     def refer(self, perms: Perms) -> Perms:
         """Returns permissions to be set, with those entries meaning nobody whose domain is not there.
@@ -404,7 +410,8 @@ class Store:
                 elif isinstance(record, records.Target):
                     self._targets[record.domid] = record.target
                 elif isinstance(record, records.Quota):
-                    self.set_quota(record.domid, record.name.decode(), record.value)
+                    domid = None if record.domid == _EVERYBODY else record.domid
+                    self.set_quota(domid, record.name.decode(), record.value)
                 else:
                     self.special[record.name] = record.perms
         if self.exists is not None:
@@ -447,6 +454,8 @@ class Store:
                 yield records.Target(domain.domid, domain.session.target).pack()
         for name, perms in self.special.items():
             yield records.Special(name, perms).pack()
+        for quota, value in vars(self.quotas).items():
+            yield records.Quota(quota.encode(), _EVERYBODY, value).pack()
         for domid, quotas in self._own_quotas.items():
             for quota, value in vars(quotas).items():
                 if value != vars(self.quotas)[quota]:

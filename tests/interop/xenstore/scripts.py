@@ -343,6 +343,8 @@ class Writer:
         if kind == xs.XS_DIRECTORY_PART:
             return kind, path + b"\0" + choose([b"0", b"0", b"2", b"4000", b"-1", b"x", b""]) + b"\0"
         if kind == xs.XS_CONTROL and who[0] == "t" and self._random.random() < 0.7:
+            if self._random.random() < 0.2:
+                return kind, choose([b"quota\0", b"quota\0set\0watches\x002\0", b"quota\0set\0nodes\0many\0"])
             return kind, b"quota\0%d\0" % choose((*DOMIDS, 7))
         if kind == xs.XS_CONTROL:
             return kind, choose(

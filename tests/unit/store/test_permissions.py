@@ -352,6 +352,21 @@ def test_a_guest_sets_no_quota(world):
     assert world.domain(3).send(xs.XS_CONTROL, b"quota\0set\x003\0nodes\x0010\0") == "EACCES"
 
 
+def test_a_quota_of_all_domains_can_be_set_and_survives():
+    world = World()
+    entries: list[bytes] = []
+    world.store.keep_log(entries.append)
+    guest = world.domain(3)
+    assert world.dom0.send(xs.XS_CONTROL, b"quota\0set\0node-size\x00100\0") == OK
+    assert guest.write("x", b"v" * 100) == "ENOSPC"
+    for payload in (b"node-size\x000\0", b"node-size\0-1\0", b"node-size\0", b"no-such\x001\0", b"path-max\x001\0"):
+        assert world.dom0.send(xs.XS_CONTROL, b"quota\0set\0" + payload) == "EINVAL"
+    again, compacted = World(), World()
+    again.store.replay(entries)
+    compacted.store.replay(world.store.snapshot())
+    assert again.store.quotas == compacted.store.quotas == Quotas(node_size=100)
+
+
 # --- memory ---
 
 
