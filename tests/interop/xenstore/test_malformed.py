@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
-from tests.interop.xenstore.oracle import Oracle, Peer, RingPeer
+from tests.interop.xenstore.oracle import RUNNING, Oracle, Peer, RingPeer
 from tests.unit.store.malformed import CASES, IN_TRANSACTION, NO_TRANSACTION, PRIVILEGED
 from tests.unit.store.test_malformed import shown
 from xenlike.abi import xs_wire as xs
-from xenlike.domain.store_wire import HEADER
+from xenlike.domain.store_wire import HEADER, frame
+from xenlike.errors import ProtocolError
 
 pytestmark = pytest.mark.interop
 
@@ -18,6 +21,12 @@ def oracle(tmp_path):
     oracle = Oracle(tmp_path)
     yield oracle
     oracle.close()
+
+
+def answer(told: bytes | str) -> bytes:
+    """Returns an answer that is no error."""
+    assert isinstance(told, bytes), told
+    return told
 
 
 def introduced(oracle: Oracle, tool: Peer) -> RingPeer:
@@ -68,3 +77,39 @@ def test_a_message_too_long_stops_a_ring_with_a_word(oracle):
     with pytest.raises(ConnectionError):
         guest.get()
     assert tool.send(xs.XS_READ, b"/tool\0") == b""
+
+
+def test_impossible_indices_stop_a_ring_with_a_word(oracle):
+    tool = oracle.tool()
+    guest = introduced(oracle, tool)
+    struct.pack_into("<I", guest.page, xs.XENSTORE_RING_SIZE * 2 + 4, 5000)
+    with pytest.raises((ProtocolError, ConnectionError)):
+        guest.put(b"x" * 16)
+        guest.get()
+    oracle.state(1, RUNNING)
+    tool.events()
+    tool.events()
+    assert guest.streams.error == xs.XENSTORE_ERROR_RINGIDX
+    assert tool.send(xs.XS_READ, b"/tool\0") == b""
+
+
+def test_twenty_requests_are_outstanding_at_most(oracle):
+    tool = oracle.tool()
+    busy = introduced(oracle, tool)
+    oracle.create(2)
+    assert tool.send(xs.XS_INTRODUCE, b"2\x001\x005\0") == b"OK\0"
+    sleeper = oracle.ring(2)
+    tool.send(xs.XS_WRITE, b"/shared\0")
+    tool.send(xs.XS_SET_PERMS, b"/shared\0b0\0")
+    sleeper.send(xs.XS_WATCH, b"/shared\0" + b"t" * 900 + b"\0")
+    for index in range(40):
+        busy.put(frame(xs.XS_WRITE, index + 1, 0, b"/shared/%d\0" % index))
+
+    def held() -> bytes | str:
+        return tool.send(xs.XS_CONTROL, b"quota\x001\0")
+
+    while b"outstanding     :       20" not in answer(held()):
+        pass
+    # And there it stays.
+    told = held()
+    assert [held() for _ in range(10)] == [told] * 10
