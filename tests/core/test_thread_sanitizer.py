@@ -24,7 +24,9 @@ pytestmark = pytest.mark.skipif(SANITIZED in os.environ, reason="two sanitizers 
 
 #: Every ordered access that plain data depends on: file, function, which of those in it, order.
 ORDERED = [
-    ("xl_ring.c", "xl_ring_available", 0, "acquire"),
+    ("xl_ring.c", "look", 0, "acquire"),
+    ("xl_ring.c", "look_at_tags", 0, "acquire"),
+    ("xl_ring.c", "push_tagged", 0, "release"),
     ("xl_ring.c", "xl_ring_push", 0, "release"),
     ("xl_ring.c", "xl_ring_pop", 0, "release"),
     ("xl_stream.c", "indices", 0, "acquire"),

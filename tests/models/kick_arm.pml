@@ -2,17 +2,12 @@
  *
  * xl_ring_kick and xl_ring_arm (xenlike/_core/xl_ring.c), for either end.
  *
- * Indices are those of the ring, cut to three bits: 2 slots and 4 entries from FIRST on go across the wrap.
- *
  *   -DASYMMETRIC             both ends have offered feature-asymmetric-fence
  *   -DNO_KICK_FENCE=cpu      that end's kick has no fence
  *   -DNO_ARM_FENCE=cpu       that end's arm has none
  *   -DNO_MEMBARRIER=cpu      that end's arm leaves the membarrier out
  *   -DNO_SECOND_LOOK=cpu     that end sleeps without a look after its event is visible
  */
-
-#define DIFF(a, b) (((a) - (b)) & 7)
-#define ADD(a, b) (((a) + (b)) & 7)
 
 #define NONE 2
 #ifndef NO_KICK_FENCE
@@ -26,6 +21,11 @@
 #endif
 #ifndef NO_SECOND_LOOK
 #define NO_SECOND_LOOK NONE
+#endif
+
+/* Sets `word` to how far the other end has produced. */
+#ifndef PRODUCED
+#define PRODUCED(cpu, peer_prod) load(cpu, peer_prod, word)
 #endif
 
 /* Notifies the other end if its event was passed by what was published since the last kick. */
@@ -55,7 +55,7 @@ inline kick(cpu, prod, kicked, peer_event)
 /* Goes on with `late` set if `ahead` entries are there. Otherwise it may sleep. */
 inline arm(cpu, cons, ahead, my_event, peer_prod)
 {
-	load(cpu, peer_prod, word);
+	PRODUCED(cpu, peer_prod);
 	if
 	:: DIFF(word, cons) >= ahead -> late = true
 	:: else ->
@@ -72,7 +72,7 @@ inline arm(cpu, cons, ahead, my_event, peer_prod)
 #endif
 		if
 		:: NO_SECOND_LOOK != cpu ->
-			load(cpu, peer_prod, word);
+			PRODUCED(cpu, peer_prod);
 			late = DIFF(word, cons) >= ahead
 		:: else -> late = false
 		fi

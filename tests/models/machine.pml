@@ -14,6 +14,10 @@
  * COMMITTED(cpu, word), what it has to say when a store becomes visible.
  */
 
+/* Indices are cut to three bits: 2 slots and 4 entries from FIRST on go across the wrap. */
+#define DIFF(a, b) (((a) - (b)) & 7)
+#define ADD(a, b) (((a) + (b)) & 7)
+
 byte memory[WORDS];
 
 typedef Buffer {

@@ -11,9 +11,11 @@
  *
  * where "written" is the moment at which memory changes, however late that is.
  *
+ * -DTAG is the tag form of `cacheline`: no index is published, each slot has a tag that says what it holds.
+ *
  * Further ways to break it:
- *   -DNO_RELEASE -DRELAXED   indices overtake the entries before them
- *   -DNO_ACQUIRE             entries are loaded before the index that says they are there
+ *   -DNO_RELEASE -DRELAXED   indices or tags overtake the entries before them
+ *   -DNO_ACQUIRE             entries are loaded before the index or tag that says they are there
  *   -DNO_ROOM_CHECK          the front trusts that a ring's length of requests has surely been answered
  */
 
@@ -32,7 +34,12 @@
 #define RSP_PROD 2
 #define REQ_EVENT 3
 #define SLOT(index) (4 + ((index) & (SLOTS - 1)))
+#ifdef TAG
+#define TAG_OF(index) (4 + SLOTS + ((index) & (SLOTS - 1)))
+#define WORDS (4 + 2 * SLOTS)
+#else
 #define WORDS (4 + SLOTS)
+#endif
 
 #ifndef DEPTH
 #define DEPTH 4
@@ -43,13 +50,61 @@ mtype slot[SLOTS];
 
 #define COMMITTED(cpu, which) \
 	if \
-	:: which >= 4 && cpu == FRONT -> assert(slot[which - 4] == FREE); slot[which - 4] = REQUEST \
-	:: which >= 4 && cpu == BACK -> assert(slot[which - 4] == TAKEN); slot[which - 4] = RESPONSE \
+	:: which >= 4 && which < 4 + SLOTS && cpu == FRONT -> assert(slot[which - 4] == FREE); slot[which - 4] = REQUEST \
+	:: which >= 4 && which < 4 + SLOTS && cpu == BACK -> assert(slot[which - 4] == TAKEN); slot[which - 4] = RESPONSE \
 	:: else \
 	fi
 
 #include "machine.pml"
+
+#ifdef TAG
+/* Tags are cut to four bits, one more than indices. */
+#define MY_TAG(cpu, index) ((2 * (index) + 1 + (cpu)) & 15)
+#define FULL(cpu, index) MY_TAG(1 - cpu, index)
+#define ON_FIRST_LAP(index) (DIFF(index, FIRST) < SLOTS)
+#define EMPTY(cpu, tag, index) ((cpu == FRONT && tag == MY_TAG(FRONT, index)) || \
+	(cpu == BACK && ON_FIRST_LAP(index) && tag == 0) || \
+	(cpu == BACK && !ON_FIRST_LAP(index) && tag == MY_TAG(BACK, ADD(index, 8 - SLOTS))))
+#define MOST(cpu) (cpu == FRONT && DIFF(word, cons) < DIFF(prod, cons) || \
+	cpu == BACK && DIFF(word, cons) < SLOTS - DIFF(cons, prod))
+
+inline by_tags(cpu)
+{
+	word = cons;
+	do
+	:: MOST(cpu) ->
+		load(cpu, TAG_OF(word), tag);
+		if
+		:: tag == FULL(cpu, word) -> word = ADD(word, 1)
+		:: else -> assert(EMPTY(cpu, tag, word)); break
+		fi
+	:: else -> break
+	od;
+	tag = 0
+}
+
+#define PRODUCED(cpu, peer_prod) by_tags(cpu)
+#endif
+
 #include "kick_arm.pml"
+
+/* An entry, and what says that it is there. */
+inline put_entry(cpu, index, what)
+{
+	store(cpu, SLOT(index), what);
+#ifdef TAG
+	store_release(cpu, TAG_OF(index), MY_TAG(cpu, index))
+#endif
+}
+
+inline publish(cpu, my_prod, index)
+{
+#ifdef TAG
+	skip
+#else
+	store_release(cpu, my_prod, index)
+#endif
+}
 
 #define ANSWER(id) (16 + (id))
 
@@ -65,7 +120,7 @@ inline copy_out(cpu, index, from, to)
 /* How many entries are there, and not more than there can be. */
 inline look(cpu, peer_prod, cons, most)
 {
-	load(cpu, peer_prod, word);
+	PRODUCED(cpu, peer_prod);
 	d_step {
 		available = DIFF(word, cons);
 		assert(available <= most);
@@ -77,7 +132,7 @@ proctype Front()
 {
 	byte prod = FIRST, cons = FIRST, kicked = FIRST;
 	byte sent, in_flight; /* a count, and a set of ids */
-	byte word, available, ahead;
+	byte word, tag, available, ahead;
 	bool late;
 
 	do
@@ -85,7 +140,7 @@ proctype Front()
 	:: sent < REQUESTS && (DIFF(prod, cons) < SLOTS) ->
 		do
 		:: sent < REQUESTS && (DIFF(prod, cons) < SLOTS) ->
-			store(FRONT, SLOT(prod), sent + 1);
+			put_entry(FRONT, prod, sent + 1);
 			d_step { sent++; prod = ADD(prod, 1); in_flight = in_flight | (1 << sent) }
 			if
 			:: true
@@ -93,16 +148,16 @@ proctype Front()
 			fi
 		:: else -> break
 		od;
-		store_release(FRONT, REQ_PROD, prod);
+		publish(FRONT, REQ_PROD, prod);
 		if
 		:: kick(FRONT, prod, kicked, REQ_EVENT)
 		:: true /* later, with more */
 		fi
 #ifdef NO_ROOM_CHECK
 	:: sent < REQUESTS && DIFF(prod, cons) == SLOTS ->
-		store(FRONT, SLOT(prod), sent + 1);
+		put_entry(FRONT, prod, sent + 1);
 		d_step { sent++; prod = ADD(prod, 1); in_flight = in_flight | (1 << sent) }
-		store_release(FRONT, REQ_PROD, prod);
+		publish(FRONT, REQ_PROD, prod);
 #endif
 	:: prod != cons ->
 		look(FRONT, RSP_PROD, cons, DIFF(prod, cons));
@@ -149,14 +204,14 @@ proctype Back()
 	byte prod = FIRST, cons = FIRST, kicked = FIRST;
 	byte held, id; /* a set of ids */
 	byte taken;
-	byte word, available, early;
+	byte word, tag, available, early;
 	bool late;
 
 	do
 	:: taken < REQUESTS ->
 #ifdef NO_ACQUIRE
 		load(BACK, SLOT(cons), early);
-		load(BACK, REQ_PROD, word);
+		PRODUCED(BACK, REQ_PROD);
 		d_step {
 			assert(word == cons || early == taken + 1);
 			early = 0;
@@ -203,7 +258,7 @@ proctype Back()
 			:: held & 8 -> id = 3
 			:: held & 16 -> id = 4
 			fi;
-			store(BACK, SLOT(prod), ANSWER(id));
+			put_entry(BACK, prod, ANSWER(id));
 			d_step { held = held & ~(1 << id); id = 0; prod = ADD(prod, 1) }
 			if
 			:: true
@@ -211,7 +266,7 @@ proctype Back()
 			fi
 		:: else -> break
 		od;
-		store_release(BACK, RSP_PROD, prod);
+		publish(BACK, RSP_PROD, prod);
 		if
 		:: kick(BACK, prod, kicked, RSP_EVENT)
 		:: true

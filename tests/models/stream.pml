@@ -43,9 +43,7 @@ bool filled[SIZE];
 
 #include "machine.pml"
 
-/* Indices cut to three bits, so that they wrap; with sign where the C has one. */
-#define DIFF(a, b) (((a) - (b)) & 7)
-#define ADD(a, b) (((a) + (b)) & 7)
+/* With sign, where the C has one. */
 #define NOT_BEFORE(a, b) (DIFF(a, b) < 4)
 
 inline kick(cpu)

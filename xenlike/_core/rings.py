@@ -199,7 +199,7 @@ class RingEnd:
     def broken(self) -> bool:
         """Whether the peer broke the ring. Sticky: disconnect, and make a new ring."""
         reason: int = self._ring.broken
-        return reason in (1, 2)
+        return reason in (1, 2, 4)
 
     @property
     def closed(self) -> bool:
@@ -228,6 +228,10 @@ class RingEnd:
 
     def _refuse(self, result: int, what: str) -> NoReturn:
         ring = self._ring
+        if result == -errno.EPROTO and ring.broken == 4:
+            raise ProtocolError(
+                f"ring broken: tag {ring.bad_index} in a slot, when {ring.cons} had been read; disconnect", self._peer
+            )
         if result == -errno.EPROTO:
             how = "went back to" if ring.broken == 2 else "ran ahead to"
             raise ProtocolError(

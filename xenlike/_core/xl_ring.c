@@ -1,25 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Rings: push, pop, kick, arm, for both layouts and both ends. The peer is hostile: its indices are loaded
+// Rings: push, pop, kick, arm, for all layouts and both ends. The peer is hostile: its indices are loaded
 // once and checked before use, entries are copied once, and nothing that it can write is believed later.
 
 #include "xl_ring.h"
 #include "xl_api.h"
 
 struct layout {
-	uint32_t req_prod, req_event, rsp_prod, rsp_event, slots, slot_align;
+	uint32_t req_prod, req_event, rsp_prod, rsp_event, slots, slot_align, entry;
 };
 
 static const struct layout layouts[] = {
 	[XL_LAYOUT_XEN] = {
 		offsetof(struct xl_xen_header, req_prod), offsetof(struct xl_xen_header, req_event),
 		offsetof(struct xl_xen_header, rsp_prod), offsetof(struct xl_xen_header, rsp_event),
-		sizeof(struct xl_xen_header), 1,
+		sizeof(struct xl_xen_header), 1, 0,
 	},
 	[XL_LAYOUT_CACHELINE] = {
 		offsetof(struct xl_cacheline_header, req_prod), offsetof(struct xl_cacheline_header, req_event),
 		offsetof(struct xl_cacheline_header, rsp_prod), offsetof(struct xl_cacheline_header, rsp_event),
-		sizeof(struct xl_cacheline_header), 64,
+		sizeof(struct xl_cacheline_header), 64, 0,
+	},
+	[XL_LAYOUT_TAG] = {
+		offsetof(struct xl_cacheline_header, req_prod), offsetof(struct xl_cacheline_header, req_event),
+		offsetof(struct xl_cacheline_header, rsp_prod), offsetof(struct xl_cacheline_header, rsp_event),
+		sizeof(struct xl_cacheline_header), 64, offsetof(struct xl_tagged_slot, entry),
 	},
 };
 
@@ -34,7 +39,7 @@ uint32_t xl_ring_stride(int layout, uint32_t entry_size)
 {
 	uint32_t align = layouts[layout].slot_align;
 
-	return (entry_size + align - 1) / align * align;
+	return (layouts[layout].entry + entry_size + align - 1) / align * align;
 }
 
 /* How many slots a ring of `bytes` has: the largest power of two that fits, as __RING_SIZE. */
@@ -59,7 +64,8 @@ static int place(struct xl_ring *ring, void *page, uint64_t bytes, int layout, i
 	const struct layout *at;
 	uint32_t slots;
 
-	if (layout < 0 || layout > XL_LAYOUT_CACHELINE || side < 0 || side > XL_SIDE_CONSUMER ||
+	if (layout < 0 || layout > XL_LAYOUT_TAG || side < 0 || side > XL_SIDE_CONSUMER ||
+	    (layout == XL_LAYOUT_TAG && side > XL_SIDE_BACK) ||
 	    ((uintptr_t)page & 3) || bytes > MAX_RING_BYTES || entry_size > MAX_ENTRY ||
 	    out_size > entry_size || in_size > entry_size)
 		return -EINVAL;
@@ -74,6 +80,7 @@ static int place(struct xl_ring *ring, void *page, uint64_t bytes, int layout, i
 	ring->stride = xl_ring_stride(layout, entry_size);
 	ring->out_size = out_size;
 	ring->in_size = in_size;
+	ring->tagged = layout == XL_LAYOUT_TAG;
 	ring->my_prod = (xl_shared_u32 *)(base + (is_front(ring) ? at->req_prod : at->rsp_prod));
 	ring->my_event = (xl_shared_u32 *)(base + (is_front(ring) ? at->rsp_event : at->req_event));
 	ring->peer_prod = (xl_shared_u32 *)(base + (is_front(ring) ? at->rsp_prod : at->req_prod));
@@ -90,7 +97,7 @@ int xl_ring_create(struct xl_ring *ring, void *page, uint64_t bytes, int layout,
 	if (result)
 		return result;
 	memset(page, 0, bytes);
-	ring->prod = ring->kicked = ring->cons = ring->seen = first;
+	ring->prod = ring->kicked = ring->cons = ring->seen = ring->first = first;
 	/* relaxed, all four but the last: the release below orders them */
 	atomic_store_explicit(ring->peer_prod, first, memory_order_relaxed);
 	atomic_store_explicit(ring->my_event, first + 1, memory_order_relaxed);
@@ -110,7 +117,7 @@ int xl_ring_attach(struct xl_ring *ring, void *page, uint64_t bytes, int layout,
 		return result;
 	/* acquire: the header is complete if the index is there; loaded once, a second look could differ */
 	ring->prod = atomic_load_explicit(ring->my_prod, memory_order_acquire);
-	ring->kicked = ring->cons = ring->seen = ring->prod;
+	ring->kicked = ring->cons = ring->seen = ring->first = ring->prod;
 	return 0;
 }
 
@@ -131,6 +138,39 @@ static int break_off(struct xl_ring *ring, uint32_t index)
 	return -EPROTO;
 }
 
+static struct xl_tagged_slot *tagged_slot(const struct xl_ring *ring, uint32_t index)
+{
+	return (void *)(ring->slots + (size_t)(index & (ring->nr_slots - 1)) * ring->stride);
+}
+
+/* How many entries wait for us, by the tags of at most `most` slots, and no more than `wanted` if there are. */
+static int look_at_tags(struct xl_ring *ring, uint32_t most, uint32_t wanted)
+{
+	uint32_t tag, full, empty;
+
+	if (wanted < most)
+		most = wanted;
+	for (; ring->seen - ring->cons < most; ring->seen++) {
+		/* the entry in the slot is complete */
+		tag = atomic_load_explicit(&tagged_slot(ring, ring->seen)->tag, memory_order_acquire);
+		if (is_front(ring)) {
+			full = 2 * ring->seen + 2;
+			empty = 2 * ring->seen + 1;
+		} else {
+			full = 2 * ring->seen + 1;
+			empty = ring->seen - ring->first < ring->nr_slots ? 0 : 2 * (ring->seen - ring->nr_slots) + 2;
+		}
+		if (tag == full)
+			continue;
+		if (tag == empty)
+			break;
+		ring->broken = XL_RING_BAD_TAG;
+		ring->bad_index = tag;
+		return -EPROTO;
+	}
+	return (int)(ring->seen - ring->cons);
+}
+
 /*
  * How many entries wait for us, by one look at the peer's index. What can be there is bounded:
  *
@@ -138,28 +178,35 @@ static int break_off(struct xl_ring *ring, uint32_t index)
  *   back:  at most a ring full of unanswered requests    req_prod - rsp_prod_pvt <= slots
  *          and never fewer than were seen already        req_prod - rsp_prod_pvt >= req_cons - rsp_prod_pvt
  */
-int xl_ring_available(struct xl_ring *ring)
+static int look(struct xl_ring *ring, uint32_t wanted)
 {
 	uint32_t index, most;
 
 	if (ring->broken)
 		return refuse(ring);
-	/* the entries before this index are complete */
-	index = atomic_load_explicit(ring->peer_prod, memory_order_acquire);
 	if (is_front(ring))
 		most = ring->prod - ring->cons;
 	else
 		most = ring->nr_slots - (ring->cons - ring->prod);
+	if (ring->tagged)
+		return look_at_tags(ring, most, wanted);
+	/* the entries before this index are complete */
+	index = atomic_load_explicit(ring->peer_prod, memory_order_acquire);
 	if (index - ring->cons > most)
 		return break_off(ring, index);
 	ring->seen = index;
 	return (int)(index - ring->cons);
 }
 
+int xl_ring_available(struct xl_ring *ring)
+{
+	return look(ring, ring->nr_slots);
+}
+
 /* Whether somebody should come and look: entries, or a break that pop will report. */
 int xl_ring_ready(struct xl_ring *ring)
 {
-	return xl_ring_available(ring) != 0;
+	return look(ring, 1) != 0;
 }
 
 /*
@@ -170,7 +217,7 @@ static int known_or_available(struct xl_ring *ring, uint32_t wanted)
 {
 	if (!ring->broken && wanted && ring->seen - ring->cons >= wanted)
 		return (int)(ring->seen - ring->cons);
-	return xl_ring_available(ring);
+	return look(ring, wanted);
 }
 
 static uint32_t room(const struct xl_ring *ring)
@@ -232,6 +279,25 @@ static void copy_out(const struct xl_ring *ring, uint32_t first, uint32_t count,
 	memcpy(to + (size_t)run * ring->stride, ring->slots, (size_t)(count - run) * ring->stride);
 }
 
+static void push_tagged(struct xl_ring *ring, const uint8_t *from, uint32_t count)
+{
+	uint32_t tag = 2 * ring->prod + (is_front(ring) ? 1 : 2);
+	struct xl_tagged_slot *slot;
+
+	for (; count; count--, from += ring->out_size, tag += 2) {
+		slot = tagged_slot(ring, ring->prod++);
+		memcpy(slot->entry, from, ring->out_size);
+		/* the peer sees the entry before its tag */
+		atomic_store_explicit(&slot->tag, tag, memory_order_release);
+	}
+}
+
+static void pop_tagged(const struct xl_ring *ring, uint8_t *to, uint32_t count)
+{
+	for (uint32_t index = ring->cons; count; count--, index++, to += ring->in_size)
+		memcpy(to, tagged_slot(ring, index)->entry, ring->in_size);
+}
+
 /* Copies up to `count` entries in and publishes them. How many went in; -EINVAL if `bytes` holds fewer. */
 int xl_ring_push(struct xl_ring *ring, const void *entries, uint64_t bytes, uint32_t count)
 {
@@ -246,9 +312,13 @@ int xl_ring_push(struct xl_ring *ring, const void *entries, uint64_t bytes, uint
 		count = (uint32_t)fits;
 	if (!count)
 		return 0;
+	ring->pushed += count;
+	if (ring->tagged) {
+		push_tagged(ring, entries, count);
+		return (int)count;
+	}
 	copy_in(ring, ring->prod, count, entries);
 	ring->prod += count;
-	ring->pushed += count;
 	/* the peer sees the entries before the new index */
 	atomic_store_explicit(ring->my_prod, ring->prod, memory_order_release);
 	return (int)count;
@@ -269,7 +339,10 @@ int xl_ring_pop(struct xl_ring *ring, void *out, uint64_t bytes, uint32_t limit)
 		count = (uint32_t)(bytes / ring->in_size);
 	if (!count)
 		return 0;
-	copy_out(ring, ring->cons, count, out);
+	if (ring->tagged)
+		pop_tagged(ring, out, count);
+	else
+		copy_out(ring, ring->cons, count, out);
 	ring->cons += count;
 	ring->popped += count;
 	if (ring->side == XL_SIDE_CONSUMER) {
@@ -331,13 +404,14 @@ int xl_ring_kick_fd(struct xl_ring *ring, int fd)
  */
 int xl_ring_arm(struct xl_ring *ring, uint32_t ahead)
 {
-	int available = xl_ring_available(ring);
+	int available;
 
 	ring->arms++;
 	if (!is_front(ring) || !ahead)
 		ahead = 1;
 	else if (ahead > ring->prod - ring->cons)
 		ahead = ring->prod == ring->cons ? 1 : ring->prod - ring->cons;
+	available = look(ring, ahead);
 	if (available < 0 || (uint32_t)available >= ahead)
 		goto late;
 	/* relaxed: the fence orders it */
@@ -346,7 +420,7 @@ int xl_ring_arm(struct xl_ring *ring, uint32_t ahead)
 	atomic_thread_fence(memory_order_seq_cst);
 	if (ring->asymmetric && xl_membarrier() < 0)
 		goto late; /* without the barrier nobody may sleep: stay awake, correct and slow */
-	available = xl_ring_available(ring);
+	available = look(ring, ahead);
 	if (available >= 0 && (uint32_t)available < ahead)
 		return 0;
 late:

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One end of a ring, and the two layouts of the shared header.
+ * One end of a ring, and the layouts of the shared memory.
  *
  * Indices are free-running uint32: they only ever grow, wrap at 2^32, and are masked only where a slot is
  * addressed. So `a - b` in uint32 is a distance whatever has wrapped, a full and an empty ring differ, and
@@ -18,7 +18,11 @@
 
 #include "xl_atomic.h"
 
-enum { XL_LAYOUT_XEN = 0, XL_LAYOUT_CACHELINE = 1 };
+enum {
+	XL_LAYOUT_XEN = 0,
+	XL_LAYOUT_CACHELINE = 1,
+	XL_LAYOUT_TAG = 2, /* cacheline's header, and a tag in each slot; no one-way rings */
+};
 
 enum {
 	XL_SIDE_FRONT = 0,    /* writes requests, reads responses */
@@ -32,6 +36,7 @@ enum {
 	XL_RING_OVERRUN = 1, /* the peer claims to have produced more than there can be */
 	XL_RING_REWIND = 2,  /* the peer took back what it had produced */
 	XL_RING_CLOSED = 3,  /* the end was closed here */
+	XL_RING_BAD_TAG = 4, /* a slot's tag is neither that of an entry nor that of an empty slot */
 };
 
 /* Xen's io/ring.h: both ends in one line. */
@@ -61,6 +66,20 @@ _Static_assert(offsetof(struct xl_cacheline_header, rsp_prod) == 128, "cacheline
 _Static_assert(offsetof(struct xl_cacheline_header, req_event) == 132, "cacheline req_event");
 _Static_assert(sizeof(struct xl_cacheline_header) == 256, "cacheline slots");
 
+/*
+ * In tag form a slot says itself what it holds, and the producer indices in the header stay as they were at
+ * the beginning: an entry costs its own lines and no other. Request q has the tag 2q + 1, response p the tag
+ * 2p + 2, mod 2^32. To the back slot q is empty while it holds response q - slots, or 0 on the first lap; to the
+ * front slot p is empty while it holds request p. Anything else breaks the ring.
+ */
+struct xl_tagged_slot {
+	xl_shared_u32 tag;
+	uint32_t zero;
+	uint8_t entry[];
+};
+
+_Static_assert(offsetof(struct xl_tagged_slot, entry) == 8, "tagged slot");
+
 struct xl_ring {
 	/* Shared. Ours to write: */
 	xl_shared_u32 *my_prod;  /* what we have produced */
@@ -76,10 +95,12 @@ struct xl_ring {
 	uint32_t prod;              /* what we have published */
 	uint32_t kicked;            /* `prod` at the last kick */
 	uint32_t cons;              /* what we have copied out */
-	uint32_t seen;              /* the peer's index when it was last loaded and found possible */
+	uint32_t seen;              /* the peer's index when it was last loaded, or found by tags, and possible */
+	uint32_t first;             /* where the indices began */
+	uint32_t tagged;            /* XL_LAYOUT_TAG */
 	uint32_t side;
 	uint32_t asymmetric;        /* feature-asymmetric-fence: membarrier in arm, no fence in kick */
-	uint32_t broken, bad_index; /* XL_RING_*, and the index that did it */
+	uint32_t broken, bad_index; /* XL_RING_*, and the index or tag that did it */
 
 	uint64_t pushed, popped;      /* entries */
 	uint64_t kicks, notifications; /* kicks with something new; those that had to notify */

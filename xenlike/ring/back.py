@@ -18,7 +18,7 @@ class BackRing(_core.RingEnd):
 
     Args:
         buffer: the whole ring, writable, 4096 << order bytes; kept alive until `close`.
-        layout: what the front has chosen: `xen` or `cacheline`.
+        layout: what the front has chosen: `xen`, `cacheline` or `cacheline-tag`.
         request_size: in bytes, 1 to 4096.
         response_size: in bytes, 1 to 4096.
         entry_size: sizeof() the union of both where alignment makes it larger than either.

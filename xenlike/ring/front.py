@@ -24,7 +24,7 @@ class FrontRing(_core.RingEnd):
 
     Args:
         buffer: the whole ring, writable, 4096 << order bytes; kept alive until `close`.
-        layout: `xen` or `cacheline`.
+        layout: `xen`, `cacheline` or `cacheline-tag`.
         request_size: in bytes, 1 to 4096.
         response_size: in bytes, 1 to 4096.
         entry_size: sizeof() the union of both where alignment makes it larger than either.

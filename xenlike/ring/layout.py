@@ -1,7 +1,9 @@
-"""The two layouts of a ring's shared memory, by the names that frontends write to `ring-layout`.
+"""The layouts of a ring's shared memory, by the names that frontends write to `ring-layout`.
 
 `xen` is Xen's io/ring.h bit for bit: all four indices in the first line, slots from 64. `cacheline` gives each
 end lines of its own and starts the slots at 256, rounded up to whole lines; both ends must speak it.
+`cacheline-tag` is the same with a tag of 8 bytes in every slot that says what the slot holds, in the place of indices
+(RING.md 8); request rings can have it where both ends are told so, and no backend offers it by itself.
 """
 
 from __future__ import annotations
@@ -10,13 +12,15 @@ from xenlike import _core
 
 XEN = "xen"
 CACHELINE = "cacheline"
+CACHELINE_TAG = "cacheline-tag"
+#: What is offered. `cacheline-tag` is not, until measurements favour it.
 LAYOUTS = (XEN, CACHELINE)
 
 PAGE_SIZE = 4096
 MAX_ORDER = 10
 MAX_ENTRY_SIZE = 4096
 
-_NUMBERS = {XEN: 0, CACHELINE: 1}
+_NUMBERS = {XEN: 0, CACHELINE: 1, CACHELINE_TAG: 2}
 
 
 def layout_number(layout: str) -> int:
@@ -27,7 +31,7 @@ def layout_number(layout: str) -> int:
     """
     number = _NUMBERS.get(layout)
     if number is None:
-        raise ValueError(f"ring layout {layout!r} is not one of {', '.join(LAYOUTS)}")
+        raise ValueError(f"ring layout {layout!r} is not one of {', '.join(_NUMBERS)}")
     return number
 
 
@@ -35,7 +39,7 @@ def slots(layout: str, nbytes: int, entry_size: int) -> int:
     """Returns how many entries a ring holds; a power of two, or 0 if none fits.
 
     Args:
-        layout: `xen` or `cacheline`.
+        layout: `xen`, `cacheline` or `cacheline-tag`.
         nbytes: size of the whole ring, header included.
         entry_size: the larger of request and response in bytes.
     """
@@ -51,7 +55,7 @@ def check_geometry(layout: str, nbytes: int, sizes: dict[str, int], entry_size: 
     """Checks what a ring is to be made of, and returns its entry size.
 
     Args:
-        layout: `xen` or `cacheline`.
+        layout: `xen`, `cacheline` or `cacheline-tag`.
         nbytes: size of the whole ring.
         sizes: sizes of requests and responses in bytes, by the argument's name.
         entry_size: sizeof() the union of both, where padding makes it larger than either; None: the larger.

@@ -11,12 +11,23 @@ from typing import TYPE_CHECKING
 
 from xenlike import _core
 from xenlike.errors import ProtocolError
-from xenlike.ring.layout import CACHELINE, check_buffer, check_geometry, check_index, layout_number
+from xenlike.ring.layout import CACHELINE, CACHELINE_TAG, check_buffer, check_geometry, check_index, layout_number
 
 if TYPE_CHECKING:
     from typing import NoReturn
 
     from typing_extensions import Buffer
+
+
+def one_way_number(layout: str) -> int:
+    """Returns the core's number of a layout that one-way rings can have.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if layout == CACHELINE_TAG:
+        raise ValueError(f"one-way rings have no {CACHELINE_TAG} layout; {CACHELINE} has the least to share")
+    return layout_number(layout)
 
 
 class Producer(_core.RingEnd):
@@ -55,7 +66,7 @@ class Producer(_core.RingEnd):
         entry = check_geometry(layout, view.nbytes, {"entry_size": entry_size}, None)
         super().__init__(
             view,
-            layout_number(layout),
+            one_way_number(layout),
             _core.SIDE_PRODUCER,
             (entry, 0, entry),
             first_index=check_index(first_index),
@@ -123,7 +134,7 @@ class Consumer(_core.RingEnd):
         entry = check_geometry(layout, view.nbytes, {"entry_size": entry_size}, None)
         super().__init__(
             view,
-            layout_number(layout),
+            one_way_number(layout),
             _core.SIDE_CONSUMER,
             (0, entry, entry),
             first_index=None,

@@ -182,6 +182,7 @@ static void set_up_stream(unsigned filled)
 
 int main(int argc, char **argv)
 {
+	static const char *const names[] = {"xen", "cacheline", "cacheline-tag"};
 	int asymmetric = argc > 2;
 
 	rounds = (unsigned)atoi(argv[1]);
@@ -189,11 +190,11 @@ int main(int argc, char **argv)
 		puts("no membarrier");
 		return 0;
 	}
-	for (int layout = XL_LAYOUT_XEN; layout <= XL_LAYOUT_CACHELINE; layout++) {
+	for (int layout = XL_LAYOUT_XEN; layout <= XL_LAYOUT_TAG; layout++) {
 		must(!xl_ring_create(&front, page, sizeof(page), layout, XL_SIDE_FRONT, 64, 64, 64, 0u - rounds / 2));
 		must(!xl_ring_attach(&back, page, sizeof(page), layout, XL_SIDE_BACK, 64, 64, 64));
 		front.asymmetric = back.asymmetric = (uint32_t)asymmetric;
-		race(layout ? "cacheline" : "xen", push_against_arm, arm_against_push);
+		race(names[layout], push_against_arm, arm_against_push);
 	}
 	if (asymmetric)
 		return 0;

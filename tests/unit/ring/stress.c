@@ -475,7 +475,7 @@ static void play_a_game(void)
 
 	games++;
 	game.kind = (enum kind)below(3);
-	game.layout = below(2) ? XL_LAYOUT_CACHELINE : XL_LAYOUT_XEN;
+	game.layout = (int)below(game.kind == RING ? 3 : 2);
 	game.asymmetric = below(2) && has_membarrier;
 	game.second_survives = (int)below(2);
 	game.entry = sizes[below(4)];

@@ -17,7 +17,7 @@ from tests.core.effort import EXAMPLES
 from tests.core.processes import HANG_GUARD_S, child
 from tests.unit.ring.pages import U32
 from xenlike import _core
-from xenlike.ring import CACHELINE, LAYOUTS, XEN, BackRing, ConsoleStreams, Consumer, FrontRing, Producer
+from xenlike.ring import CACHELINE, CACHELINE_TAG, LAYOUTS, XEN, BackRing, ConsoleStreams, Consumer, FrontRing, Producer
 
 REQUESTS = 200 * EXAMPLES
 SIZE = 64
@@ -52,7 +52,7 @@ def body(number: int) -> bytes:
 
 @pytest.mark.parametrize("asymmetric", [False, True])
 @pytest.mark.parametrize("first", FIRSTS)
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", [*LAYOUTS, CACHELINE_TAG])
 def test_every_request_is_answered_once_in_any_order(layout: str, first: int, asymmetric: bool) -> None:
     if asymmetric and not _core.membarrier_register():
         pytest.skip("this kernel has no membarrier")
