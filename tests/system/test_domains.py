@@ -141,20 +141,27 @@ async def test_a_domain_is_destroyed_at_any_moment_of_its_birth(machine: Machine
     assert await store_tree(machine) == before
 
 
-async def test_a_domain_that_ends_while_it_is_destroyed_confuses_nobody(machine: Machine, screen: Screen) -> None:
+async def test_a_domain_that_ends_while_it_is_ended_confuses_nobody(machine: Machine, screen: Screen) -> None:
+    before = await store_tree(machine)
     actions: list[Action] = ["destroy", "restart", "preserve"]
-    for number, action in enumerate(actions * 3):
+    for number in range(18):
         name = f"guest-{number}"
-        guest = await machine.spawn(name, guests.waits, on_crash=action)
+        guest = await machine.spawn(name, guests.waits, on_crash=actions[number % 3])
         await screen.wait_for(name, "ready")
         pid = guest.pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
-        for _ in range(number * 3):
+        for _ in range(number * 12):
             await trio.lowlevel.checkpoint()
         with trio.fail_after(GUARD_S):
-            await guest.destroy()
+            if number % 2:
+                await guest.destroy()
+            else:
+                await guest.shutdown()
+                # Started again, it was asked no more, or just in time.
+                await guest.destroy()
         assert not guest.is_running
+    assert await store_tree(machine) == before
 
 
 # -- the end of all -------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import trio
 from xenlike.abi.sched import SHUTDOWN_crash
 from xenlike.domain.domain import Domain
 from xenlike.domain.resources import ResourceSender
+from xenlike.domain.store import Transaction
 from xenlike.errors import MachineError
 from xenlike.toolstack.consoles import GuestConsole
 from xenlike.toolstack.exits import DESTROYED, Exit
@@ -139,7 +140,14 @@ class Guest:
         if self._exit is not None:
             return self._exit
         domid = self.domid
-        await self._domain0.store.write(f"/local/domain/{domid}/control/shutdown", reason)
+        request = f"/local/domain/{domid}/control/shutdown"
+
+        async def ask(tx: Transaction) -> None:
+            # The nodes of one that has just died may be gone, and nobody would remove new ones.
+            if await tx.exists(request):
+                await tx.write(request, reason)
+
+        await self._domain0.store.transact(ask)
         with trio.move_on_after(float("inf") if timeout_s is None else timeout_s) as scope:
             while self._exit is None and self.domid == domid:
                 await self._changed.wait()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import mmap
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -153,6 +155,17 @@ def test_the_hypervisor_writes_a_window_before_and_after_its_seal(readonly: bool
     window.write(PAGE + 3, b"two")
     assert owner[PAGE : PAGE + 6] == window.read(PAGE, 6) == b"onetwo"
     owner.close()
+    pool.free(window.pfn)
+
+
+def test_a_seal_that_fails_leaves_no_mapping() -> None:
+    pool = Pool(1, BASE, NR_PAGES, MAX_WINDOWS)
+    window = pool.allocate(2, 2, readonly=True)
+    fcntl.fcntl(window.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL)
+    for _ in range(3):
+        assert refusal(window.seal) == errno.EPERM
+    inode = os.fstat(window.fd).st_ino
+    assert not [line for line in Path("/proc/self/maps").read_text().splitlines() if int(line.split()[4]) == inode]
     pool.free(window.pfn)
 
 
