@@ -62,12 +62,18 @@ def lock_name(paths: MachinePaths) -> int:
     """
     deadline = time.monotonic() + LOCK_PATIENCE_S
     while True:
-        paths.create()
-        lock = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if _try_lock(lock, paths.lock):
-            _remove_leftovers(paths)
-            return lock
-        os.close(lock)
+        lock = -1
+        try:
+            paths.create()
+            lock = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            # The reaper of a machine that has just ended removes the folder under us.
+            pass
+        if lock >= 0:
+            if _try_lock(lock, paths.lock):
+                _remove_leftovers(paths)
+                return lock
+            os.close(lock)
         if time.monotonic() > deadline:
             raise MachineError(
                 f"a machine named {paths.name!r} is running already: take another name, or end it with "
@@ -101,8 +107,10 @@ def remove_stale(root: Path) -> list[str]:
     """
     removed = []
     for folder in root.iterdir() if root.is_dir() else ():
+        # A caller that was killed before it made its lock has left empty folders, and only such are ours.
+        create = os.O_CREAT if {path.name for path in folder.rglob("*")} <= {"xenstored"} else 0
         try:
-            lock = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
+            lock = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC | create, 0o600)
         except OSError:
             continue
         try:
