@@ -97,15 +97,21 @@ async def test_a_guest_is_killed_while_it_is_started(room, monkeypatch):
 async def kill_at_birth(room: Room, machine: Machine, acts: Counter, moment: Moment) -> None:
     disk = room.image(moment.number, 1).disk("storage")
 
+    killed = False
+
     def strike() -> None:
-        pid = 0
-        while not pid:
-            # It is being forked meanwhile.
-            pid = next(info.pid for info in machine.hypercalls.domain_infos() if info.name == b"victim")
-        kill(pid)
+        nonlocal killed
+        # A domain that is still paused, or being forked, has no process to kill: that one dies below.
+        pid = next(info.pid for info in machine.hypercalls.domain_infos() if info.name == b"victim")
+        if pid:
+            kill(pid)
+            killed = True
 
     with acts.striking(moment, strike):
         victim = await machine.spawn("victim", f"{PROGRAMS}:steady", devices=[disk], args=[1, "victim"], memory="8M")
+    while not killed:
+        strike()
+        await trio.lowlevel.checkpoint()
     ending = await victim.wait()
     assert (ending.reason, ending.signal) == ("crash", 9)
     assert victim.domid not in [info.domid for info in machine.hypercalls.domain_infos()]
