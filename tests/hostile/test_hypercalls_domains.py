@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import resource
 import signal
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,9 @@ from xenlike.abi import event_channel as ev
 from xenlike.abi import grant_table as gt
 from xenlike.abi import hypercall as hc
 from xenlike.abi import sched
+from xenlike.abi.xen import DOMID_INVALID
+from xenlike.domain.hypercalls import Hypercalls
+from xenlike.errors import HypercallError
 
 DEAD, DYING, RUNNING = hc.XENLIKE_DOMAIN_DEAD, hc.XENLIKE_DOMAIN_DYING, hc.XENLIKE_DOMAIN_RUNNING
 
@@ -250,6 +254,46 @@ def test_without_descriptors_calls_fail_cleanly_and_all_domains_go_on(poor: RawM
     poor.wait_state(greedy.domid, DEAD)
     assert other.alloc(0) == 0
     assert poor.domain().alive()
+
+
+def test_who_cannot_take_what_a_call_brings_takes_the_call_back(xen: RawMachine) -> None:
+    """Else a peer would stay a zombie, or a port be lost, for nothing."""
+    granter, client = xen.domain(), xen.domain()
+    pfn, _ = granter.window(client.domid)
+    granter.grant(8, client.domid, pfn)
+    _, port, _ = granter.alloc_unbound(client.domid)
+    calls = Hypercalls(client.sock)
+    toolstack = Hypercalls(xen.dom0.sock)
+    arguments = hc.CreateDomain(
+        flags=hc.XENLIKE_CREATE_ADOPT, nr_pages=4, store_domid=DOMID_INVALID, console_domid=DOMID_INVALID, name=b"raw"
+    )
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 1, hard))
+    room: list[int] = []
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            while True:
+                room.append(os.dup(0))
+        for attempt in (
+            lambda: calls.map_grants([gt.GnttabMapGrantRef(flags=gt.GNTMAP_host_map, ref=8, dom=granter.domid)]),
+            lambda: calls.alloc_window(0, 1, False),
+            lambda: calls.alloc_unbound(0),
+            lambda: calls.bind_interdomain(granter.domid, port),
+            lambda: toolstack.create_domain(arguments, b""),
+        ):
+            for _ in range(2):
+                with pytest.raises(HypercallError) as refused:
+                    attempt()
+                assert refused.value.errno == errno.EMFILE
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for fd in room:
+            os.close(fd)
+    infos = toolstack.domain_infos()
+    assert [info.domid for info in infos] == [0, granter.domid, client.domid]
+    assert [(info.nr_mapped, info.nr_windows, info.nr_ports) for info in infos[1:]] == [(0, 1, 1), (0, 0, 0)]
+    assert granter.flags(8) == gt.GTF_permit_access
+    assert calls.bind_interdomain(granter.domid, port)[0] == 1
 
 
 def test_a_read_only_window_without_descriptors_can_be_sealed_later(poor: RawMachine) -> None:

@@ -353,9 +353,12 @@ async def test_what_an_executable_started_ends_with_it(machine: Machine, watch: 
 
 async def test_what_slipped_away_from_a_domain_ends_with_the_machine(watch: Watch, screen: Screen) -> None:
     async with open_machine("lab", runtime_dir=watch.runtime_dir, console=screen) as machine:
-        guest = await machine.spawn("script", Exec(["sh", "-c", "setsid sleep 1000 >/dev/null 2>&1 & echo $!"]))
+        # It speaks when it has a session of its own, and then holds nothing of its parents' open.
+        slip = "setsid sh -c 'echo $$; exec >&- 2>&-; exec sleep 1000'"
+        guest = await machine.spawn("script", Exec(["sh", "-c", f"pid=$({slip} &); echo $pid"]))
         await end_of(guest)
         escaped = int(screen.text("script"))
+        assert lives(escaped)
     assert not lives(escaped)
 
 

@@ -106,8 +106,11 @@ class Zygote:
         self._owed[domid] = birth
 
     def _send(self, birth: Birth) -> None:
+        if self.socket is None:
+            # Between two zygotes; the next one is asked.
+            return
         child_end = self._new_socket(birth.domid)
-        if child_end is None or self.socket is None:
+        if child_end is None:
             return
         descriptors = [child_end.fileno()] + ([birth.stdio_fd] if birth.stdio_fd >= 0 else [])
         with child_end:
