@@ -7,8 +7,8 @@
 
 A fork shares all memory with the zygote, and pays for each page on its first write to it: for fifteen hundred
 pages, and as many cold caches, until a domain's function is called. The spare has paid when it is asked for:
-it has played a domain's first moments (`rehearsal`) and thrown them away. In all else it is what a fork at the
-request would be. As Android's pool of unspecialized processes.
+it has run a small event loop and thrown it away. That is all it has done; it is in no way another process than
+one that is forked at the request. As Android's pool of unspecialized processes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import os
 import socket
 import sys
 from typing import NoReturn
+
+import trio.lowlevel
 
 from xenlike import _core
 from xenlike._core.fds import recv_message, send_message
@@ -80,11 +82,7 @@ def _wait(zygote: socket.socket) -> NoReturn:
     try:
         name_process(b"xl-spare")
         gc.enable()
-        try:
-            rehearse()
-        except Exception:
-            # It was for speed only.
-            sys.excepthook(*sys.exc_info())
+        rehearse()
         # The domain's own collections need not look at this any more.
         gc.collect()
         gc.freeze()
@@ -98,11 +96,29 @@ def _wait(zygote: socket.socket) -> NoReturn:
 
 
 def rehearse() -> None:
-    """Plays what every domain does first, so that its memory and its caches are there."""
+    """Does in small what every domain does first, so that its memory and its caches are there."""
     import trio
 
-    from xenlike.zygote.rehearsal import Stage, play
-
     for _ in range(ROUNDS):
-        with Stage.opened() as stage:
-            trio.run(play, stage)
+        trio.run(_rehearsal)
+
+
+async def _rehearsal() -> None:
+    import trio
+
+    async def listener(sock: socket.socket, heard: trio.Event) -> None:
+        with trio.CancelScope(), trio.move_on_after(1):
+            await trio.lowlevel.wait_readable(sock)
+        heard.set()
+
+    near, far = socket.socketpair()
+    with near, far:
+        for _ in range(ROUNDS):
+            heard = trio.Event()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(listener, near, heard)
+                await trio.lowlevel.checkpoint()
+                far.send(b"x")
+                await heard.wait()
+                nursery.cancel_scope.cancel()
+            near.recv(1)
