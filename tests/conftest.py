@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import hypothesis
 
@@ -11,3 +12,6 @@ import hypothesis
 hypothesis.settings.register_profile("default", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+# A shell starts background jobs with Ctrl-C ignored, and programs hand that on: tests of it would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
