@@ -2,10 +2,11 @@
  *
  * xl_ring_kick and xl_ring_arm (xenlike/_core/xl_ring.c), for either end.
  *
- *   -DASYMMETRIC             both ends have offered feature-asymmetric-fence
+ *   -DASYMMETRIC             both ends have offered feature-asymmetric-fence. A membarrier may leave the other CPU
+ *                            out, as Linux's does at times, so that a sleeper looks once more after a while
  *   -DNO_KICK_FENCE=cpu      that end's kick has no fence
  *   -DNO_ARM_FENCE=cpu       that end's arm has none
- *   -DNO_MEMBARRIER=cpu      that end's arm leaves the membarrier out
+ *   -DNO_GRACE=cpu           that end never looks again once it sleeps
  *   -DNO_SECOND_LOOK=cpu     that end sleeps without a look after its event is visible
  */
 
@@ -16,8 +17,8 @@
 #ifndef NO_ARM_FENCE
 #define NO_ARM_FENCE NONE
 #endif
-#ifndef NO_MEMBARRIER
-#define NO_MEMBARRIER NONE
+#ifndef NO_GRACE
+#define NO_GRACE NONE
 #endif
 #ifndef NO_SECOND_LOOK
 #define NO_SECOND_LOOK NONE
@@ -66,8 +67,8 @@ inline arm(cpu, cons, ahead, my_event, peer_prod)
 		fi;
 #ifdef ASYMMETRIC
 		if
-		:: NO_MEMBARRIER != cpu -> membarrier()
-		:: else
+		:: membarrier()
+		:: true
 		fi;
 #endif
 		if
@@ -80,4 +81,26 @@ inline arm(cpu, cons, ahead, my_event, peer_prod)
 	word = 0
 }
 
-inline sleep(cpu) { d_step { pending[cpu] -> pending[cpu] = false } }
+inline wait_for_event(cpu) { d_step { pending[cpu] -> pending[cpu] = false } }
+
+/*
+ * Until the event, or until there has been a moment at which the peer's CPU had no store of its own to itself: a
+ * timer tick of that CPU is one. Later stores find our event, so one look is enough.
+ */
+inline sleep(cpu, cons, ahead, peer_prod)
+{
+#ifdef ASYMMETRIC
+	if
+	:: wait_for_event(cpu)
+	:: NO_GRACE != cpu && buffer[1 - cpu].used == 0 ->
+		PRODUCED(cpu, peer_prod);
+		if
+		:: DIFF(word, cons) >= ahead
+		:: else -> wait_for_event(cpu)
+		fi;
+		word = 0
+	fi
+#else
+	wait_for_event(cpu)
+#endif
+}

@@ -100,7 +100,7 @@ proctype Producer()
 				arm(PRODUCER, cons, wanted - FREE_SLOTS, RSP_EVENT, RSP_PROD);
 				if
 				:: late -> late = false
-				:: else -> sleep(PRODUCER)
+				:: else -> sleep(PRODUCER, cons, wanted - FREE_SLOTS, RSP_PROD)
 				fi
 			fi;
 			wanted = 0
@@ -179,7 +179,7 @@ proctype Consumer()
 			arm(CONSUMER, cons, 1, REQ_EVENT, REQ_PROD);
 			if
 			:: late -> late = false
-			:: else -> sleep(CONSUMER)
+			:: else -> sleep(CONSUMER, cons, 1, REQ_PROD)
 			fi
 		fi
 	:: else -> break

@@ -188,11 +188,11 @@ proctype Front()
 			:: DIFF(prod, cons) > 1 -> ahead = 2
 			fi;
 			arm(FRONT, cons, ahead, RSP_EVENT, RSP_PROD);
-			ahead = 0;
 			if
 			:: late -> late = false
-			:: else -> sleep(FRONT)
-			fi
+			:: else -> sleep(FRONT, cons, ahead, RSP_PROD)
+			fi;
+			ahead = 0
 		fi
 	:: prod == cons && sent == REQUESTS -> break
 	od;
@@ -244,7 +244,7 @@ proctype Back()
 			arm(BACK, cons, 1, REQ_EVENT, REQ_PROD);
 			if
 			:: late -> late = false
-			:: else -> sleep(BACK)
+			:: else -> sleep(BACK, cons, 1, REQ_PROD)
 			fi
 		:: else
 		fi

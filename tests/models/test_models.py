@@ -44,7 +44,7 @@ BROKEN = [
     *(
         (model, f"{flags}={end}", LOST_WAKEUP)
         for model in ("ring", "oneway")
-        for flags in ("-DNO_KICK_FENCE", "-DNO_ARM_FENCE", "-DASYMMETRIC -DNO_MEMBARRIER")
+        for flags in ("-DNO_KICK_FENCE", "-DNO_ARM_FENCE", "-DASYMMETRIC -DNO_GRACE")
         for end in ENDS
     ),
     *(("ring", f"-DNO_SECOND_LOOK={end}", LOST_WAKEUP) for end in ENDS),
@@ -53,7 +53,7 @@ BROKEN = [
     *((model, "-DEARLY_INDEX", WRONG_ENTRY) for model in ("oneway", "stream")),
     ("ring", "-DNO_ROOM_CHECK", WRONG_ENTRY),
     ("ring", "-DTAG -DNO_KICK_FENCE=0", LOST_WAKEUP),
-    ("ring", "-DTAG -DASYMMETRIC -DNO_MEMBARRIER=1", LOST_WAKEUP),
+    ("ring", "-DTAG -DASYMMETRIC -DNO_GRACE=1", LOST_WAKEUP),
     ("ring", "-DTAG -DNO_RELEASE -DRELAXED", WRONG_ENTRY),
     ("ring", "-DTAG -DNO_ACQUIRE", WRONG_ENTRY),
     ("oneway", "-DNO_KICK_FOR_SPACE", LOST_WAKEUP),

@@ -401,6 +401,13 @@ int xl_ring_kick_fd(struct xl_ring *ring, int fd)
  * Asks the peer to notify when `ahead` more entries are there. 1: they are there already (or the ring is
  * broken), do not sleep. `ahead` beyond 1 is for fronts, and is cut to what is in flight, since more than
  * that never comes.
+ *
+ * With the asymmetric fence 0 is not the last word: the peer's push may still be in its store buffer, because
+ * Linux's membarrier (6.18 and before) sometimes passes over a CPU that runs a registered process. It goes by
+ * rq->membarrier_state, which exit_mm clears when a thread ends there, and which is left as it was when the next
+ * thread on that CPU has the same mm; one that registers late is missed in the same way. So who sleeps looks
+ * once more after XL_GRACE_NS. By then the peer's CPU has had a timer tick or another process, each a full
+ * barrier, and a push later than that has seen our event.
  */
 int xl_ring_arm(struct xl_ring *ring, uint32_t ahead)
 {

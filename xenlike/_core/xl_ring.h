@@ -80,6 +80,9 @@ struct xl_tagged_slot {
 
 _Static_assert(offsetof(struct xl_tagged_slot, entry) == 8, "tagged slot");
 
+/* An end with the asymmetric fence looks once more when it has slept for so long; see xl_ring_arm. */
+enum { XL_GRACE_NS = 20000000 };
+
 struct xl_ring {
 	/* Shared. Ours to write: */
 	xl_shared_u32 *my_prod;  /* what we have produced */
