@@ -15,10 +15,11 @@ from pathlib import Path
 
 import trio
 
-from xenlike.benchmarks import pipe, ring, ring_batch
+from xenlike.benchmarks import pipe, ring
 from xenlike.benchmarks.figures import Figure
 from xenlike.benchmarks.guests import DEPTH
 from xenlike.benchmarks.lab import Lab, open_lab
+from xenlike.benchmarks.ring import batch
 from xenlike.benchmarks.runner import Bench
 from xenlike.toolstack.guest import Guest
 
@@ -40,7 +41,7 @@ class Result:
 
 def measure(bench: Bench) -> None:
     """Measures the batch path of the ring, and then disks."""
-    ring.measure(bench, [ring_batch.ONE_WAY])
+    ring.measure(bench, [batch.ONE_WAY])
     trio.run(_machine, bench)
 
 

@@ -10,7 +10,7 @@ All ways are measured in turn, sample by sample, so that what the machine does m
 * the same with events: each side kicks after every push, and sleeps when there is nothing to do.
 * a pipe, 2 KiB a write: what the kernel does for the same bytes, compared in the same way.
 
-`python -m xenlike.benchmarks.ring_batch` prints a table; `measure` gives the same to a program.
+`python -m xenlike.benchmarks.ring.batch` prints a table; `measure` gives the same to a program.
 """
 
 from __future__ import annotations
