@@ -264,14 +264,21 @@ class Store(Requests):
 @asynccontextmanager
 async def _running(connection: Connection) -> AsyncIterator[None]:
     failure: Exception | None = None
+    # Whoever is cancelled together with it must not be told that the connection ended.
+    serving = trio.CancelScope(shield=True)
+
+    async def serve() -> None:
+        with serving:
+            await connection.run()
+
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(connection.run)
+        nursery.start_soon(serve)
         try:
             yield
         except Exception as error:
             # Raised outside the nursery, which would wrap it in a group.
             failure = error
         finally:
-            nursery.cancel_scope.cancel()
+            serving.cancel()
     if failure is not None:
         raise failure

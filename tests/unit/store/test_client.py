@@ -304,6 +304,17 @@ async def test_cancelled_requests_leave_the_connection_whole(opened):
                     await tx.write("/x/ok", "")
 
 
+async def test_who_is_cancelled_with_the_connection_is_not_told_that_it_ended(opened):
+    with trio.CancelScope() as scope:
+        async with opened() as store, trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            scope.cancel()
+            with trio.CancelScope(shield=True):
+                await trio.testing.wait_all_tasks_blocked()
+            await store.read("/x")
+    assert scope.cancelled_caught
+
+
 async def test_the_end_of_the_daemon_is_told_to_everybody(hypervisor):
     machine = Running(hypervisor)
     try:
