@@ -126,6 +126,37 @@ def test_a_log_in_a_file_survives(path, tmp_path):
         daemon.kill()
 
 
+def test_two_daemons_cannot_write_one_log(path, tmp_path):
+    log = tmp_path / "log"
+    daemon = Daemon(path, "--log", str(log))
+    command = [sys.executable, "-m", "xenlike.xenstored", "--socket", str(tmp_path / "other"), "--log", str(log)]
+    second = subprocess.run(command, capture_output=True, text=True, timeout=GUARD_S)
+    assert second.returncode == 1
+    assert "another xenstored writes this log" in second.stderr
+    assert not (tmp_path / "other").exists()
+    assert daemon.stop() == 0
+
+
+def test_the_command_keeps_a_log_too(path, tmp_path):
+    log = tmp_path / "log"
+    command = [sys.executable, "-m", "xenlike.cli", "-v", "xenstored", "--socket", str(path), "--log", str(log)]
+    for number in range(2):
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stderr is not None
+                assert any("ready" in line for line in process.stderr)
+                with SyncStore(path) as store:
+                    assert store.get("/run") == (None if number == 0 else "0")
+                    store.write("/run", number)
+            finally:
+                process.kill()
+    log.write_text("something else")
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=GUARD_S)
+    assert refused.returncode == 2
+    assert f"{log}: log: neither empty nor a store's log" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
 class Load:
     """Clients that write as fast as they can until the daemon is gone, and know what it acknowledged.
 

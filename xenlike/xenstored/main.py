@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import logging
 import os
 import signal
@@ -92,24 +93,29 @@ def _is_tool(domain: Domain, pid: int) -> bool:
     return not domids or 0 in domids
 
 
-def run_alone(socket_path: Path, *, log_fd: int | None = None) -> None:
+def run_alone(socket_path: Path, *, log_path: Path | None = None, log_fd: int | None = None) -> None:
     """Serves a Unix socket, without any domain, until SIGTERM or Ctrl-C.
 
     Args:
         socket_path: where tools find it; made here, for this user only, and removed at the end.
-        log_fd: a file or memfd from which the tree is built, and which is kept up to date.
+        log_path: a file from which the tree is built, and which is kept up to date; made if it is not there.
+        log_fd: the same as a descriptor, of a memfd perhaps, which the caller keeps open.
 
     Raises:
-        FileExistsError: another daemon serves this socket.
-        OSError: the socket cannot be made.
+        FileExistsError: another daemon serves this socket, or writes this log.
+        OSError: the socket or the log cannot be made.
         ValueError: the log is not a store's log.
     """
     server = Server()
-    if log_fd is not None:
-        server.use_log(log_fd)
     previous = signal.signal(signal.SIGTERM, _stop)
+    opened = -1
     try:
+        # First the socket: whoever serves it may be writing this very log.
         with _listening(socket_path) as sock:
+            if log_path is not None:
+                opened = log_fd = _open_log(log_path)
+            if log_fd is not None:
+                server.use_log(log_fd)
             server.listen(sock)
             logger.info("ready: %s", socket_path)
             server.run()
@@ -118,6 +124,21 @@ def run_alone(socket_path: Path, *, log_fd: int | None = None) -> None:
     finally:
         signal.signal(signal.SIGTERM, previous)
         server.close()
+        if opened >= 0:
+            os.close(opened)
+
+
+def _open_log(path: Path) -> int:
+    """Opens a log that nobody else writes; the lock ends with the process."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(fd)
+        if isinstance(error, BlockingIOError):
+            raise FileExistsError(f"{path}: another xenstored writes this log") from None
+        raise
+    return fd
 
 
 def _stop(signum: int, frame: object) -> NoReturn:
@@ -161,22 +182,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="A xenstored on a Unix socket, for the xenstore-* tools and libxenstore (XENSTORED_PATH=PATH).",
     )
     parser.add_argument("--socket", type=Path, required=True, metavar="PATH", help="where to listen")
-    parser.add_argument(
-        "--log-fd",
-        type=int,
-        metavar="N",
-        help="inherited descriptor of the log; the next daemon goes on from it",
+    log = parser.add_mutually_exclusive_group()
+    log.add_argument(
+        "--log",
+        type=Path,
+        metavar="FILE",
+        help="keep the tree in this file, made if it is not there; the next daemon goes on from it",
     )
-    parser.add_argument("--log", type=Path, metavar="FILE", help="the same in a file, made if it is not there")
+    log.add_argument("--log-fd", type=int, metavar="N", help="the same in an inherited descriptor")
     parser.add_argument("-v", "--verbose", action="count", default=0, help="say more; twice for every detail")
     options = parser.parse_args(arguments)
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(options.verbose, 2)]
     logging.basicConfig(level=level, format="xenstored: %(levelname)s: %(message)s")
-    log_fd: int | None = options.log_fd
     try:
-        if log_fd is None and options.log is not None:
-            log_fd = os.open(options.log, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        run_alone(options.socket, log_fd=log_fd)
+        run_alone(options.socket, log_path=options.log, log_fd=options.log_fd)
     except (OSError, ValueError) as error:
         print(f"xenstored: {error}", file=sys.stderr)  # noqa: T201
         return 1
