@@ -15,12 +15,8 @@
 //
 // sched_yield is in the loop because the peer may need the very CPU that we spin on.
 
-#include <sched.h>
-#include <time.h>
-
-#include "xl_ring.h"
-#include "xl_spin.h"
-#include "xl_api.h"
+#include "xl_ring_inline.h"
+#include "xl_spin_inline.h"
 
 enum {
 	RATE_ONE = 65536,
@@ -107,20 +103,12 @@ void xl_spin_learn(struct xl_spinner *spinner, int hit, uint32_t spent_ns)
 	}
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 static int any_ready(struct xl_ring *const *rings, uint32_t count)
 {
 	uint32_t i;
 
 	for (i = 0; i < count; i++)
-		if (xl_ring_ready(rings[i]))
+		if (xl_ring_look(rings[i], 1))
 			return 1;
 	return 0;
 }
@@ -128,27 +116,8 @@ static int any_ready(struct xl_ring *const *rings, uint32_t count)
 /* Spins until one of the rings has work or it no longer pays. 1: there is work. */
 int xl_spin(struct xl_spinner *spinner, struct xl_ring *const *rings, uint32_t count, uint32_t limit_ns)
 {
-	uint64_t start, now;
-	uint32_t length;
-	int hit, turn;
+	int hit;
 
-	if (any_ready(rings, count)) {
-		spinner->ready++;
-		return 1;
-	}
-	length = xl_spin_plan(spinner, limit_ns);
-	if (!length)
-		return 0;
-	start = now = now_ns();
-	do {
-		for (hit = 0, turn = 0; !hit && turn < 8; turn++) {
-			xl_cpu_relax();
-			hit = any_ready(rings, count);
-		}
-		if (!hit)
-			sched_yield();
-		now = now_ns();
-	} while (!hit && now - start < length);
-	xl_spin_learn(spinner, hit, (uint32_t)(now - start < UINT32_MAX ? now - start : UINT32_MAX));
+	XL_SPIN(spinner, limit_ns, any_ready(rings, count), hit);
 	return hit;
 }
