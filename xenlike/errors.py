@@ -103,6 +103,7 @@ class XenstoreError(XenlikeError, OSError):
         number = getattr(_errno, name, _errno.EIO)
         super().__init__(number, f"xenstore: {name}" + (f": {what}" if what else ""))
         self.name = name
+        self.what = what
 
     @staticmethod
     def named(name: str, what: str = "") -> XenstoreError:

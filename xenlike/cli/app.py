@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from xenlike.cli import bench, blocks, demo, doctor, domains, machines, store
+from xenlike.cli import bench, blocks, demo, doctor, domains, machines, store, xenstore
 from xenlike.cli.options import Options
 from xenlike.cli.status import guarded
 
@@ -17,7 +17,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=(
-        "Exit status: 0 done, 1 failed, 2 wrong usage or machine file, 3 no such machine or domain, 130 interrupted."
+        "Exit status: 0 done, 1 failed, 2 wrong usage or machine file, 3 no such machine, domain or node, "
+        "130 interrupted."
     ),
 )
 
@@ -47,6 +48,9 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
 for _panel, _commands in _PANELS.items():
     for _name, _function in _commands.items():
         app.command(_name, rich_help_panel=_panel)(guarded(_function))
+app.add_typer(
+    xenstore.app, name="xenstore", rich_help_panel="Tools", help="Read, write and watch the store of a machine."
+)
 
 
 def _version(wanted: bool) -> None:

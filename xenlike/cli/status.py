@@ -5,7 +5,7 @@
 | 0 | done |
 | 1 | what was asked for failed |
 | 2 | the command line, a machine file or a disk was described wrongly; nothing was started or changed |
-| 3 | there is no such machine, domain or device |
+| 3 | there is no such machine, domain, device or node |
 | 130 | interrupted by Ctrl-C or SIGTERM; nothing is left behind |
 """
 

@@ -4,6 +4,9 @@
         await store.write("/local/domain/3/name", "web")
         async with store.watch("/local/domain/3") as changes:
             async for path in changes: ...
+        async with store.transaction() as tx:           # once; Conflict if another change came between
+            await tx.write("/vm/a", await tx.read("/vm/b"))
+        count = await store.transact(add_one)           # async def add_one(tx): ..., again until it gets through
 
 Many requests travel at once on one connection; there is no task per request. A domain's paths may be
 relative, to `/local/domain/<domid>`. A domain whose store daemon is replaced notices only that a
@@ -149,7 +152,9 @@ class Store(Requests):
         A connection has ten of them at most, and the next one waits: a body must not begin another.
 
         Raises:
-            Conflict: what the body looked at was changed meanwhile; nothing has happened. See `transact`.
+            Conflict: what the body looked at was changed meanwhile; nothing has happened. A context manager
+                cannot run its body again, and a loop around one would let a `return` in the body pass off a
+                failed commit as done; so `transact`, which does try again, takes a function.
         """
         async with self._open:
             batch = await self._connection.round_trip([_START], 0)

@@ -104,13 +104,15 @@ class _SyncRequests:
 
     def walk(self, path: str = "/") -> Iterator[tuple[str, bytes]]:
         """Yields path and value of a node and all below it, parents first; skips what may not be read."""
-        try:
-            value, names = self.read_bytes(path), self.ls(path)
-        except (NoEntry, StoreDenied):
-            return
-        yield path, value
-        for name in names:
-            yield from self.walk(f"{path.rstrip('/')}/{name}")
+        left = [path]
+        while left:
+            path = left.pop()
+            try:
+                value, names = self.read_bytes(path), self.ls(path)
+            except (NoEntry, StoreDenied):
+                continue
+            yield path, value
+            left += [f"{path.rstrip('/')}/{name}" for name in reversed(names)]
 
 
 class SyncTransaction(_SyncRequests):
