@@ -1,10 +1,8 @@
 """The C ring, stream and spinner as Python objects; `xenlike.ring` gives them their names and their rules.
 
-An object here belongs to one thread at a time: the GIL is released in every call. Each keeps its page alive
-through a buffer export, until `close`.
+An object here belongs to one thread at a time. Each keeps its page alive through a buffer export, until `close`.
 
-Most of what a call costs is handing over the memory: per call 0.4 to 0.8 µs for a bytearray or memoryview, about
-0.1 less for `bytes`, and 0.2 for `Outgoing` and `Incoming`, which are bound to their memory once (2.5 GHz Xeon).
+What is called for every entry or batch is in `direct`, the rest goes through cffi.
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from xenlike._core import ffi, lib
+from xenlike._core.direct import Batch, End
 from xenlike.errors import PeerGone, ProtocolError
 
 if TYPE_CHECKING:
@@ -28,13 +27,10 @@ SIDE_BACK = 1
 SIDE_PRODUCER = 2
 SIDE_CONSUMER = 3
 
-_NO_LIMIT = 0xFFFF_FFFF
+MOST_STAGED = 32
+"""Entries in a stage of which nobody has said how large it should be; more brings little."""
 
 _from_buffer = ffi.from_buffer
-_push = lib.xl_ring_push
-_pop = lib.xl_ring_pop
-_push_batch = lib.xl_batch_push
-_pop_batch = lib.xl_batch_pop
 _kick = lib.xl_ring_kick
 
 
@@ -71,7 +67,7 @@ class RingStatistics:
     late: int
 
 
-class RingEnd:
+class RingEnd(End):
     """One end of a ring over a shared page. See `xenlike.ring` for the two kinds and their constructors."""
 
     __slots__ = ("_asymmetric", "_memory", "_peer", "_ring", "size")
@@ -88,6 +84,7 @@ class RingEnd:
         first_index: int | None,
         asymmetric_fence: bool,
         domid: int | None,
+        stage: int | None = None,
     ) -> None:
         out_size, in_size, entry_size = sizes
         memory = _from_buffer("char[]", buffer, True)
@@ -105,51 +102,11 @@ class RingEnd:
         self._ring: Any = ring
         self._peer = domid
         self.size: int = ring.nr_slots
+        # Half a ring, so that one end fills the next stage while the other empties the last.
+        self._bind(int(ffi.cast("uintptr_t", ring)), stage or max(1, min(MOST_STAGED, self.size // 2)))
 
-    def push(self, entries: Buffer, count: int | None = None) -> int:
-        """Copies entries into the ring and publishes them; call `kick` before the next wait.
-
-        Args:
-            entries: the entries, one after another without gaps.
-            count: how many of them; by default all.
-
-        Returns:
-            How many went in, from the first on; fewer than asked when the ring is full.
-
-        Raises:
-            ProtocolError: the ring is broken.
-            ValueError: `entries` is shorter than `count` entries, or the ring is closed.
-        """
-        ring = self._ring
-        memory = entries if type(entries) is bytes else _from_buffer(entries)
-        nbytes = len(memory)
-        if count is None:
-            count = nbytes // ring.out_size
-        taken: int = _push(ring, memory, nbytes, count)
-        if taken < 0:
-            self._refuse(taken, f"{count} entries of {ring.out_size} bytes are more than {nbytes} bytes")
-        return taken
-
-    def pop(self, out: bytearray | memoryview, limit: int | None = None) -> int:
-        """Copies entries out of the ring into private memory, each byte once.
-
-        Args:
-            out: where to, one after another without gaps.
-            limit: at most so many; by default as many as `out` holds.
-
-        Returns:
-            How many entries; 0 if none is there.
-
-        Raises:
-            ProtocolError: the peer's index is impossible; from then on the ring stays broken.
-            ValueError: `out` does not hold a single entry, or the ring is closed.
-        """
-        memory = _from_buffer("char[]", out, True)
-        nbytes = len(memory)
-        count: int = _pop(self._ring, memory, nbytes, _NO_LIMIT if limit is None else limit)
-        if count < 0:
-            self._refuse(count, f"an entry of {self._ring.in_size} bytes does not fit in {nbytes} bytes")
-        return count
+    push = End._push
+    pop = End._pop
 
     def outgoing(self, count: int) -> Outgoing:
         """Returns memory for `count` entries that can be pushed at the least cost."""
@@ -192,7 +149,7 @@ class RingEnd:
         """
         result: int = lib.xl_ring_available(self._ring)
         if result < 0:
-            self._refuse(result, "")
+            self._refuse(result)
         return result
 
     @property
@@ -223,10 +180,10 @@ class RingEnd:
     def _room(self) -> int:
         result: int = lib.xl_ring_room(self._ring)
         if result < 0:
-            self._refuse(result, "")
+            self._refuse(result)
         return result
 
-    def _refuse(self, result: int, what: str) -> NoReturn:
+    def _refuse(self, result: int) -> NoReturn:
         ring = self._ring
         if result == -errno.EPROTO and ring.broken == 4:
             raise ProtocolError(
@@ -240,7 +197,7 @@ class RingEnd:
             )
         if result == -errno.EBADF:
             raise ValueError("the ring is closed")
-        raise ValueError(what)
+        raise OSError(-result, os.strerror(-result))
 
     def __repr__(self) -> str:
         r = self._ring
@@ -248,21 +205,19 @@ class RingEnd:
         return f"<{type(self).__name__} slots={r.nr_slots} pushed_to={r.prod} read_to={r.cons}{state}>"
 
 
-class _Batch:
-    """Private memory bound to a ring, so that a call passes a single pointer."""
+class _Memory(Batch):
+    """Private memory bound to a ring, so that a call has no arguments."""
 
-    __slots__ = ("_batch", "_memory", "_ring", "data")
+    __slots__ = ("data",)
 
     def __init__(self, ring: RingEnd, count: int, entry_size: int) -> None:
         if count < 1 or not entry_size:
             raise ValueError(f"a batch of {count} entries of {entry_size} bytes makes no sense")
         self.data = bytearray(count * entry_size)
-        self._ring = ring
-        self._memory: Any = _from_buffer("char[]", self.data, True)
-        self._batch: Any = ffi.new("struct xl_batch *", (ring._ring, self._memory, len(self.data), count))
+        self._bind(ring, self.data, count)
 
 
-class Outgoing(_Batch):
+class Outgoing(_Memory):
     """Entries to be pushed, in memory of their own; made by `RingEnd.outgoing`.
 
     Attributes:
@@ -274,15 +229,10 @@ class Outgoing(_Batch):
     def __init__(self, ring: RingEnd, count: int) -> None:
         super().__init__(ring, count, ring._ring.out_size)
 
-    def push(self) -> int:
-        """Pushes all entries of `data`, as `RingEnd.push` does; returns how many went in."""
-        count: int = _push_batch(self._batch)
-        if count < 0:
-            self._ring._refuse(count, "")
-        return count
+    push = Batch._push
 
 
-class Incoming(_Batch):
+class Incoming(_Memory):
     """Room for entries to be popped; made by `RingEnd.incoming`.
 
     Attributes:
@@ -294,12 +244,7 @@ class Incoming(_Batch):
     def __init__(self, ring: RingEnd, count: int) -> None:
         super().__init__(ring, count, ring._ring.in_size)
 
-    def pop(self) -> int:
-        """Pops into `data` from its beginning, as `RingEnd.pop` does; returns how many came."""
-        count: int = _pop_batch(self._batch)
-        if count < 0:
-            self._ring._refuse(count, "")
-        return count
+    pop = Batch._pop
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,19 @@
 The header is that of any ring, with the consumer's index in the place of the responses': `req_prod` is the
 producer's index, `rsp_prod` the consumer's, which it publishes once per batch. A slot is free when the
 consumer's index has passed it.
+
+producer = Producer(page, 64)
+producer.put(entry)              # collects in private memory; a full stage is published
+producer.flush()                 # so is what there is, when nothing more comes for now
+producer.kick_fd(tx)             # notifies if the consumer asked for it; before every wait
+
+consumer = Consumer(page, 64)
+while (entry := consumer.get()) is None:
+    if not consumer.arm():       # asks for a notification and looks once more
+        ...                      # only now sleep on the event channel
+
+For many entries at once there are `push` and `pop`, and at the least cost `outgoing` and `incoming`. They keep the
+order with what is staged: `push` publishes that first, `pop` first hands out what `get` has left.
 """
 
 from __future__ import annotations
@@ -11,7 +24,15 @@ from typing import TYPE_CHECKING
 
 from xenlike import _core
 from xenlike.errors import ProtocolError
-from xenlike.ring.layout import CACHELINE, CACHELINE_TAG, check_buffer, check_geometry, check_index, layout_number
+from xenlike.ring.layout import (
+    CACHELINE,
+    CACHELINE_TAG,
+    check_buffer,
+    check_geometry,
+    check_index,
+    layout_number,
+    slots,
+)
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -30,6 +51,18 @@ def one_way_number(layout: str) -> int:
     return layout_number(layout)
 
 
+def check_stage(stage: int | None, layout: str, nbytes: int, entry_size: int) -> int | None:
+    """Returns the size of a stage in entries, None for one of the usual size.
+
+    Raises:
+        ValueError: it is not from 1 to the number of slots.
+    """
+    most = slots(layout, nbytes, entry_size)
+    if stage is not None and not 1 <= stage <= most:
+        raise ValueError(f"stage is {stage}; it must be 1 to {most} entries, the slots of the ring")
+    return stage
+
+
 class Producer(_core.RingEnd):
     """The writing end, on a page that no consumer uses yet; the page is zeroed and its indices are set.
 
@@ -37,6 +70,7 @@ class Producer(_core.RingEnd):
         buffer: the whole ring, writable, 4096 << order bytes; kept alive until `close`.
         entry_size: in bytes, 1 to 4096.
         layout: `cacheline` or `xen`.
+        stage: how many entries `put` collects before it publishes them; half of the slots by default, 32 at most.
         first_index: where the indices start; anything but 0 is for tests of the wrap.
         asymmetric_fence: both ends have offered `feature-asymmetric-fence`.
         domid: the peer, for error messages.
@@ -58,6 +92,7 @@ class Producer(_core.RingEnd):
         entry_size: int,
         layout: str = CACHELINE,
         *,
+        stage: int | None = None,
         first_index: int = 0,
         asymmetric_fence: bool = False,
         domid: int | None = None,
@@ -72,25 +107,34 @@ class Producer(_core.RingEnd):
             first_index=check_index(first_index),
             asymmetric_fence=asymmetric_fence,
             domid=domid,
+            stage=check_stage(stage, layout, view.nbytes, entry),
         )
+
+    put = _core.RingEnd._put
+    flush = _core.RingEnd._flush
+
+    @property
+    def staged(self) -> int:
+        """How many entries were put and not yet published."""
+        return self._staged()
 
     @property
     def free(self) -> int:
-        """How many entries can be pushed.
+        """How many entries can be pushed, after those that are staged.
 
         Raises:
             ProtocolError: the consumer's index is impossible.
         """
-        return self._room()
+        return max(0, self._room() - self._staged())
 
     def arm_space(self, wanted: int = 1) -> bool:
-        """Asks the consumer to notify when `wanted` slots are free, and looks once more.
+        """Asks the consumer to notify when `wanted` slots are free beside those for what is staged, and looks again.
 
         Returns:
             True if they are free already, or the ring is broken: push, do not sleep.
         """
         try:
-            missing = min(wanted, self.size) - self._room()
+            missing = min(wanted + self._staged(), self.size) - self._room()
         except ProtocolError:
             return True
         return missing <= 0 or self._arm(missing)
@@ -107,6 +151,7 @@ class Consumer(_core.RingEnd):
         buffer: the whole ring, writable, 4096 << order bytes; kept alive until `close`.
         entry_size: in bytes, 1 to 4096.
         layout: `cacheline` or `xen`, as the producer's.
+        stage: how many entries `get` copies at most at one look; half of the slots by default, 32 at most.
         asymmetric_fence: both ends have offered `feature-asymmetric-fence`.
         domid: the peer, for error messages.
 
@@ -127,6 +172,7 @@ class Consumer(_core.RingEnd):
         entry_size: int,
         layout: str = CACHELINE,
         *,
+        stage: int | None = None,
         asymmetric_fence: bool = False,
         domid: int | None = None,
     ) -> None:
@@ -140,7 +186,24 @@ class Consumer(_core.RingEnd):
             first_index=None,
             asymmetric_fence=asymmetric_fence,
             domid=domid,
+            stage=check_stage(stage, layout, view.nbytes, entry),
         )
+
+    get = _core.RingEnd._get
+
+    @property
+    def unread(self) -> int:
+        """How many entries are out of the ring and were not yet handed out by `get`."""
+        return self._unread()
+
+    @property
+    def available(self) -> int:
+        """How many entries can be popped, in the ring and out of it.
+
+        Raises:
+            ProtocolError: the producer's index is impossible.
+        """
+        return self._unread() + super().available
 
     def push(self, entries: object, count: int | None = None) -> NoReturn:
         """Nothing goes back on a one-way ring."""
@@ -152,4 +215,4 @@ class Consumer(_core.RingEnd):
         Returns:
             True if one is there already, or the ring is broken: pop, do not sleep.
         """
-        return self._arm(1)
+        return self._unread() > 0 or self._arm(1)
