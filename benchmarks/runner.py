@@ -42,6 +42,7 @@ class Plan:
         idle_guests: that are connected and do nothing.
         idle_s: how long they do nothing, in one sample.
         ring_s: how long the ring is driven in one sample.
+        matrix: whether rings of every size are measured, too.
     """
 
     samples: int = 5
@@ -53,9 +54,34 @@ class Plan:
     idle_guests: int = 10
     idle_s: float = 10.0
     ring_s: float = 0.5
+    matrix: bool = False
 
 
-FULL = Plan()
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the user chose of what only some subjects know.
+
+    Attributes:
+        peers: whether other projects' rings and queues are measured beside ours, where installed.
+        plot: where a picture goes, if one is wanted.
+        entry: bytes of an entry; 0 for the usual ones.
+        slots: entries of a ring; 0 for the usual ones.
+        batch: entries that are published at once; 0 for the usual ones.
+    """
+
+    peers: bool = True
+    plot: Path | None = None
+    entry: int = 0
+    slots: int = 0
+    batch: int = 0
+
+    @property
+    def chosen(self) -> bool:
+        """Whether the user wants one configuration, not all."""
+        return bool(self.entry or self.slots or self.batch)
+
+
+FULL = Plan(matrix=True)
 QUICK = Plan(samples=1, forks=10, boots=5, requests=500, sequential_mib=16, idle_s=2.0, ring_s=0.2)
 
 
@@ -64,12 +90,18 @@ class Bench:
 
     Attributes:
         plan: how much.
+        options: what else the user chose.
         figures: what was found so far.
+        remarks: what a reader has to know, such as a peer that is not installed.
+        attachments: tables for scripts only, by name.
     """
 
-    def __init__(self, plan: Plan, progress: Progress) -> None:
+    def __init__(self, plan: Plan, progress: Progress, options: Options | None = None) -> None:
         self.plan = plan
+        self.options = options or Options()
         self.figures: list[Figure] = []
+        self.remarks: list[str] = []
+        self.attachments: dict[str, object] = {}
         self._progress = progress
 
     def figure(self, name: str, unit: str, note: str = "") -> Figure:
@@ -77,6 +109,14 @@ class Bench:
         figure = Figure(name, unit, note=note)
         self.figures.append(figure)
         return figure
+
+    def remark(self, text: str) -> None:
+        """Adds a line below the table."""
+        self.remarks.append(text)
+
+    def attach(self, name: str, table: object) -> None:
+        """Adds something to the JSON that is too long for the table."""
+        self.attachments[name] = table
 
     @contextmanager
     def stage(self, title: str, total: int) -> Iterator[Callable[[], None]]:
@@ -105,6 +145,7 @@ def run(
     repeat: int = 5,
     quick: bool = False,
     plan: Plan | None = None,
+    options: Options | None = None,
 ) -> int:
     """Measures a subject and prints the table.
 
@@ -115,6 +156,7 @@ def run(
         repeat: samples of every figure.
         quick: a fraction of the time, for a first look; too few samples to quote.
         plan: exactly how much is measured, instead of `repeat` and `quick`.
+        options: what else was chosen; subjects that do not know an option ignore it.
 
     Returns:
         How many goals were missed; 0 without `check`.
@@ -136,7 +178,7 @@ def run(
         auto_refresh=False,
         transient=True,
     )
-    bench = Bench(plan, progress)
+    bench = Bench(plan, progress, options)
     goals = GOALS.get(subject, {})
     results: list[GoalResult] = []
     complete = False
@@ -148,14 +190,15 @@ def run(
         where |= meanwhile.report()
         where["plan"] = dataclasses.asdict(plan)
         results = compare(goals, bench.figures)
-        _show(subject, where, bench.figures, goals, complete=complete)
+        _show(subject, where, bench, goals, complete=complete)
         if json_path is not None:
             document: dict[str, object] = {
                 "subject": subject,
                 "complete": complete,
                 "environment": where,
                 "figures": [figure.summary() for figure in bench.figures],
-            }
+                "remarks": bench.remarks,
+            } | bench.attachments
             if check:
                 document["goals"] = results
             json_path.write_text(json.dumps(document, indent=2) + "\n")
@@ -167,9 +210,8 @@ def run(
     return len(missed)
 
 
-def _show(
-    subject: str, where: dict[str, object], figures: list[Figure], goals: dict[str, Goal], *, complete: bool
-) -> None:
+def _show(subject: str, where: dict[str, object], bench: Bench, goals: dict[str, Goal], *, complete: bool) -> None:
+    figures = bench.figures
     console = Console(soft_wrap=True)
     if not console.is_terminal:
         console.width = PAGE_WIDTH
@@ -205,6 +247,8 @@ def _show(
     for figure in figures:
         if figure.samples and figure.note:
             console.print(f"[dim]{figure.name}: {figure.note}[/dim]", highlight=False)
+    for remark in bench.remarks:
+        console.print(f"[yellow]{remark}[/yellow]", highlight=False)
 
 
 def _number(value: float | None) -> str:

@@ -99,8 +99,9 @@ def test_a_ring_without_a_slot_is_an_error():
         ring_size(XEN(4096), 4096)
 
 
-def test_the_ends_of_a_cacheline_ring_write_lines_of_their_own():
+def test_every_word_of_a_cacheline_ring_has_lines_of_its_own():
     layout = CACHELINE(56)
-    assert {layout.req_prod // 128, layout.rsp_event // 128} == {0}
-    assert {layout.rsp_prod // 128, layout.req_event // 128} == {1}
+    words = [layout.req_prod, layout.req_event, layout.rsp_prod, layout.rsp_event]
+    assert len({word // 128 for word in [*words, layout.slots]}) == 5
+    assert layout.slots % 128 == 0
     assert layout.stride % 64 == 0

@@ -49,6 +49,18 @@ static inline struct xl_tagged_slot *xl_tagged_slot_at(const struct xl_ring *rin
 	return (void *)(ring->slots + (size_t)(index & (ring->nr_slots - 1)) * ring->stride);
 }
 
+/*
+ * Nothing is there yet: has the slot of the next entry come along with the word that will announce it, so that the
+ * two cache misses are one. `from`: the first byte that the word's own line does not bring.
+ */
+static inline void xl_ring_expect(const struct xl_ring *ring, uint32_t from)
+{
+	const char *slot = (const char *)xl_tagged_slot_at(ring, ring->cons);
+
+	for (; from < ring->stride; from += 64)
+		__builtin_prefetch(slot + from);
+}
+
 /* How many entries wait for us, by the tags of at most `most` slots, and no more than `wanted` if there are. */
 static inline int xl_ring_look_at_tags(struct xl_ring *ring, uint32_t most, uint32_t wanted)
 {
@@ -68,8 +80,11 @@ static inline int xl_ring_look_at_tags(struct xl_ring *ring, uint32_t most, uint
 		}
 		if (tag == full)
 			continue;
-		if (tag == empty)
+		if (tag == empty) {
+			if (ring->seen == ring->cons)
+				xl_ring_expect(ring, 64);
 			break;
+		}
 		ring->broken = XL_RING_BAD_TAG;
 		ring->bad_index = tag;
 		return -EPROTO;
@@ -101,6 +116,8 @@ static inline int xl_ring_look(struct xl_ring *ring, uint32_t wanted)
 	if (index - ring->cons > most)
 		return xl_ring_break_off(ring, index);
 	ring->seen = index;
+	if (index == ring->cons)
+		xl_ring_expect(ring, 0);
 	return (int)(index - ring->cons);
 }
 

@@ -1,15 +1,16 @@
-"""Where things lie in a shared ring: Xen's layout, and the one with its index lines apart.
+"""Where things lie in a shared ring: Xen's layout, and the one with each index in lines of its own.
 
 All indices are free-running little-endian u32; slots are addressed by `index & (slots - 1)`.
 
     offset   xen (Xen's ring.h)     cacheline
     0        req_prod               req_prod    (front writes)
-    4        req_event              rsp_event   (front writes)
+    4        req_event
     8        rsp_prod
     12       rsp_event
-    128                             rsp_prod    (back writes)
-    132                             req_event   (back writes)
-    slots    from 64                from 256, each a multiple of 64 bytes
+    128                             rsp_event   (front writes)
+    256                             rsp_prod    (back writes)
+    384                             req_event   (back writes)
+    slots    from 64                from 512, each a multiple of 64 bytes
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def XEN(entry_size: int) -> RingLayout:
 
 def CACHELINE(entry_size: int) -> RingLayout:
     """Returns the layout in which each end writes cache lines of its own."""
-    return RingLayout("cacheline", 0, 132, 128, 4, 256, (entry_size + 63) & -64)
+    return RingLayout("cacheline", 0, 384, 256, 128, 512, (entry_size + 63) & -64)
 
 
 def ring_size(layout: RingLayout, nbytes: int) -> int:

@@ -1,7 +1,7 @@
 """The layouts of a ring's shared memory, by the names that frontends write to `ring-layout`.
 
 `xen` is Xen's io/ring.h bit for bit: all four indices in the first line, slots from 64. `cacheline` gives each
-end lines of its own and starts the slots at 256, rounded up to whole lines; both ends must speak it.
+index and each event lines of its own and starts the slots at 512, rounded up to whole lines; both ends must speak it.
 `cacheline-tag` is the same with a tag of 8 bytes in every slot that says what the slot holds, in the place of indices
 (RING.md 8); request rings can have it where both ends are told so, and no backend offers it by itself.
 """

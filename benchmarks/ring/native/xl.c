@@ -115,9 +115,15 @@ static inline unsigned consume(uint64_t sequence, uint64_t *difference)
 /* Each process has an end of its own; the back's is made in the child, by its first call. */
 static uint64_t (*rest[2])(void);
 
+static uint64_t ring_bytes(void)
+{
+	return (LAYOUT == XL_LAYOUT_XEN ? sizeof(struct xl_xen_header) : sizeof(struct xl_cacheline_header)) +
+	       (uint64_t)race.slots * STRIDE;
+}
+
 static uint64_t start(int side)
 {
-	uint64_t bytes = (LAYOUT == XL_LAYOUT_XEN ? 64 : 256) + (uint64_t)race.slots * STRIDE;
+	uint64_t bytes = ring_bytes();
 
 	if (side == XL_SIDE_BACK || side == XL_SIDE_CONSUMER) {
 		if (xl_ring_attach(&ring, shared, bytes, LAYOUT, side, ENTRY, ENTRY, ENTRY))
@@ -141,7 +147,7 @@ int main(int argc, char **argv)
 
 	parse(argc, argv);
 	one_way = !strcmp(race.mode, "oneway");
-	bytes = (LAYOUT == XL_LAYOUT_XEN ? 64 : 256) + (uint64_t)race.slots * STRIDE;
+	bytes = ring_bytes();
 	control = share(sizeof(*control));
 	shared = share(SHARED_BYTES);
 	make_pipes();

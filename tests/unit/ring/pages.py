@@ -12,10 +12,10 @@ from xenlike.ring import CACHELINE, CACHELINE_TAG, XEN
 U32 = 1 << 32
 HEADER = {
     XEN: {"req_prod": 0, "req_event": 4, "rsp_prod": 8, "rsp_event": 12},
-    CACHELINE: {"req_prod": 0, "rsp_event": 4, "rsp_prod": 128, "req_event": 132},
-    CACHELINE_TAG: {"req_prod": 0, "rsp_event": 4, "rsp_prod": 128, "req_event": 132},
+    CACHELINE: {"req_prod": 0, "rsp_event": 128, "rsp_prod": 256, "req_event": 384},
+    CACHELINE_TAG: {"req_prod": 0, "rsp_event": 128, "rsp_prod": 256, "req_event": 384},
 }
-SLOTS = {XEN: 64, CACHELINE: 256, CACHELINE_TAG: 256}
+SLOTS = {XEN: 64, CACHELINE: 512, CACHELINE_TAG: 512}
 
 #: Half of the tests start where the indices soon wrap.
 FIRST_INDICES = [0, 1, 7, U32 - 1, U32 - 5, U32 - 40, 0x7FFF_FFFE]

@@ -44,7 +44,7 @@ def test_tags_are_as_specified(first: int) -> None:
     for lap in range(3):
         for number in range(front.size):
             index = (first + lap * front.size + number) % U32
-            at = 256 + index % front.size * 64
+            at = 512 + index % front.size * 64
             front.push(entries(number, 1, 20))
             assert struct.unpack_from("<II20s", memory, at) == ((2 * index + 1) % U32, 0, entries(number, 1, 20))
             assert back.pop(bytearray(20)) == 1
@@ -86,7 +86,7 @@ class HostileMachine(RuleBasedStateMachine):
             self.stack.close()
 
     def at(self, index: int) -> int:
-        return 256 + (self.first + index) % self.nr * STRIDE
+        return 512 + (self.first + index) % self.nr * STRIDE
 
     def full(self, index: int) -> int:
         return (2 * (self.first + index) + (2 if self.SIDE == "front" else 1)) % U32

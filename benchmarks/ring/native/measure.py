@@ -1,0 +1,218 @@
+"""The C half of `xenlike bench ring`: figures of the main courses, the ratios that have goals, and the matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
+
+from xenlike.benchmarks import goals
+from xenlike.benchmarks.figures import Figure
+from xenlike.benchmarks.ring.native import programs as contestants
+from xenlike.benchmarks.ring.native.programs import CONTESTANTS, Contestant, Programs, workshop
+from xenlike.benchmarks.ring.native.races import BATCHES, ENTRIES, SLOTS, Race, Wait, check, two_cpus
+from xenlike.benchmarks.ring.native.results import Results
+from xenlike.benchmarks.runner import Bench
+
+AGAIN = "ring.h, once more"
+"""The A/A control: the same configuration under another name."""
+
+POLLED = (contestants.RING_H, contestants.XEN, contestants.CACHELINE, contestants.TAG)
+WITH_EVENTS = (*POLLED, contestants.XEN_ASYMMETRIC, contestants.CACHELINE_ASYMMETRIC, contestants.TAG_ASYMMETRIC)
+ONE_WAY = (contestants.XEN, contestants.CACHELINE, contestants.BOOST, contestants.RTE_RING)
+
+
+PEERS = (contestants.BOOST, contestants.RTE_RING)
+
+
+def main_courses(entry: int = 64, slots: int = 32, batches: Sequence[int] = (1, 8)) -> list[Race]:
+    """Returns what the goals speak of; contestants of one course stand next to each other."""
+    races = [Race(who, "roundtrip", entry, slots, 1) for who in POLLED]
+    races.append(Race(contestants.RING_H, "roundtrip", entry, slots, 1, name=AGAIN))
+    for batch in batches:
+        races += [Race(who, "reqrsp", entry, slots, batch) for who in POLLED]
+        races.append(Race(contestants.RING_H, "reqrsp", entry, slots, batch, name=AGAIN))
+        races += [Race(who, "reqrsp", entry, slots, batch, "adaptive") for who in WITH_EVENTS]
+        races += [
+            Race(who, "reqrsp", entry, slots, batch, "sleep") for who in (contestants.RING_H, contestants.CACHELINE)
+        ]
+    room = max(128, slots)
+    races += [Race(who, "oneway", entry, room, batch) for batch in (1, 32) for who in ONE_WAY]
+    return races
+
+
+def matrix() -> Iterator[Race]:
+    """Returns every contestant at every size and batch that it can have."""
+    waits: tuple[tuple[Wait, Sequence[Contestant]], ...] = (
+        ("poll", POLLED),
+        ("adaptive", WITH_EVENTS),
+        ("sleep", (contestants.RING_H, contestants.XEN, contestants.CACHELINE)),
+    )
+    for entry, slots, batch in product(ENTRIES, SLOTS, BATCHES):
+        if batch > slots:
+            continue
+        for wait, who in waits:
+            yield from (Race(one, "reqrsp", entry, slots, batch, wait) for one in who)
+        yield from (Race(one, "oneway", entry, slots, batch) for one in ONE_WAY)
+
+
+def measure(bench: Bench) -> None:
+    """Runs the races; without a second CPU, or without a compiler, it ends or goes on with a word.
+
+    Raises:
+        MachineError: an impossible configuration was asked for.
+    """
+    cpus = two_cpus()
+    options = bench.options
+    entry, slots = options.entry or 64, options.slots or 32
+    batches = [options.batch] if options.batch else [1, 8]
+    for batch in batches:
+        check(entry, slots, batch)
+    races = main_courses(entry, slots, batches)
+    if not options.peers:
+        races = [race for race in races if race.contestant not in PEERS]
+    with workshop() as programs:
+        every = list(matrix()) if bench.plan.matrix and not options.chosen else []
+        wanted = {(race.contestant, race.entry): None for race in [*races, *every]}
+        with bench.stage("compiling contestants", len(wanted)) as step:
+            for _ in programs.make([*wanted]):
+                step()
+        for one in CONTESTANTS:
+            if (one, entry) in wanted and (why := programs.missing(one, entry)):
+                bench.remark(f"{one.name}: {why}")
+        races = _possible(programs, races)
+        every = _possible(programs, every)
+        if not races:
+            return
+        results = Results()
+        seconds = bench.plan.ring_s / 10
+        try:
+            _run(bench, "rings from C to C", results, programs, races, cpus, seconds, 3 * bench.plan.samples)
+        finally:
+            report(bench, results, races)
+        if every:
+            whole = Results()
+            try:
+                _run(bench, "every size", whole, programs, every, cpus, seconds / 2, bench.plan.samples)
+            finally:
+                bench.attach("matrix", whole.table())
+
+
+def _possible(programs: Programs, races: Sequence[Race]) -> list[Race]:
+    return [race for race in races if not programs.missing(race.contestant, race.entry)]
+
+
+def _run(
+    bench: Bench,
+    title: str,
+    results: Results,
+    programs: Programs,
+    races: Sequence[Race],
+    cpus: tuple[int, int],
+    seconds: float,
+    rounds: int,
+) -> None:
+    with bench.stage(title, rounds * len(races)) as step:
+        results.take(programs, races, cpus, seconds, rounds, step)
+
+
+def report(bench: Bench, results: Results, races: Sequence[Race]) -> None:
+    """Turns samples into figures: every race, then the ratios."""
+    lines = bench.figure("one cache line, there and back", "ns")
+    for race in races:
+        samples = results.samples(race)
+        for sample in samples:
+            for line in sample.line_ns:
+                lines.add(line)
+        if not samples:
+            continue
+        if race.mode == "roundtrip":
+            figure = bench.figure(f"{race.course}: {race.who}", "ns")
+            figure.p99 = sorted(sample.p99_ns for sample in samples)[len(samples) // 2]
+            scale: Callable[[float], float] = lambda rate: 1e9 / rate  # noqa: E731
+        else:
+            figure = bench.figure(f"{race.course}: {race.who}", "M/s")
+            scale = lambda rate: rate / 1e6  # noqa: E731
+        for sample in samples:
+            figure.add(scale(sample.rate))
+        sleeps = sum(sample.counts["sleeps"] for sample in samples)
+        if sleeps:
+            entries = sum(sample.counts["entries"] for sample in samples)
+            told = sum(sample.counts["notifications"] for sample in samples)
+            figure.note = f"{1000 * sleeps / entries:.3g} sleeps, {1000 * told / entries:.3g} notifications per 1,000"
+    bench.attach("races", results.table())
+    _ratios(bench, results, races)
+
+
+def _ratios(bench: Bench, results: Results, races: Sequence[Race]) -> None:
+    """The figures that have goals, as the median of ratios within a round."""
+
+    def find(mode: str, batch: int, wait: str, who: Sequence[Contestant], name: str = "") -> list[Race]:
+        return [
+            race
+            for race in races
+            if (race.mode, race.wait, race.name) == (mode, wait, name)
+            and (race.batch == batch or mode == "roundtrip")
+            and race.contestant in who
+        ]
+
+    def ratio(name: str, ours: Sequence[Race], theirs: Sequence[Race]) -> None:
+        """Our fastest, by its median, against their fastest."""
+        if not ours or not theirs:
+            return
+        best = max(ours, key=lambda race: _median(results, race))
+        peer = max(theirs, key=lambda race: _median(results, race))
+        figure = bench.figure(name, "x")
+        _add(figure, results.ratios(best, peer))
+        parts = [
+            f"{where} {_middle(ratios):.2f} ({len(ratios)})"
+            for where in ("near", "far")
+            if (ratios := results.ratios(best, peer, where))
+        ]
+        figure.note = f"{best.who} against {peer.who}; by placement: {', '.join(parts) or 'disturbed throughout'}"
+
+    ring_h = [contestants.RING_H]
+    ours = [one for one in CONTESTANTS if one.ours]
+    ratio(
+        "A/A: ring.h against itself, 1 at a time, polled",
+        find("reqrsp", 1, "poll", ring_h, AGAIN),
+        find("reqrsp", 1, "poll", ring_h),
+    )
+    ratio(
+        "A/A: ring.h against itself, 8 at a time, polled",
+        find("reqrsp", 8, "poll", ring_h, AGAIN),
+        find("reqrsp", 8, "poll", ring_h),
+    )
+    trips = find("roundtrip", 1, "poll", ours)
+    if trips:
+        best = max(trips, key=lambda race: _median(results, race))
+        figure = bench.figure(goals.TRIP_TO_LINE, "x", note=f"{best.who}; the line as measured just before and after")
+        samples = [one for one in results.samples(best) if one.placement != "disturbed"] or results.samples(best)
+        _add(figure, [1e9 / one.rate / (sum(one.line_ns) / 2) for one in samples])
+    ratio(goals.TRIP_TO_RING_H, trips, find("roundtrip", 1, "poll", ring_h))
+    for batch in (1, 8):
+        ratio(
+            goals.events_to_ring_h(batch),
+            find("reqrsp", batch, "adaptive", ours),
+            find("reqrsp", batch, "adaptive", ring_h),
+        )
+        ratio(goals.polled_to_ring_h(batch), find("reqrsp", batch, "poll", ours), find("reqrsp", batch, "poll", ring_h))
+    ratio(goals.TO_BARE_RING_H, find("reqrsp", 8, "adaptive", ours), find("reqrsp", 8, "sleep", ring_h))
+    ratio(
+        goals.ONE_WAY_TO_PEERS,
+        find("oneway", 32, "poll", ours),
+        find("oneway", 32, "poll", [contestants.BOOST, contestants.RTE_RING]),
+    )
+
+
+def _add(figure: Figure, samples: Sequence[float]) -> None:
+    for sample in samples:
+        figure.add(sample)
+
+
+def _middle(values: Sequence[float]) -> float:
+    ordered = sorted(values)
+    return ordered[len(ordered) // 2]
+
+
+def _median(results: Results, race: Race) -> float:
+    return _middle([sample.rate for sample in results.samples(race)] or [0.0])
