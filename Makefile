@@ -4,6 +4,7 @@
 # make lint    ruff, mypy --strict, import-linter, generated files up to date
 # make format  let ruff rewrite what `make lint` complains about
 # make bench   all benchmarks                                (make bench ARGS='--json FILE')
+# make peers    what `xenlike bench` compares with, where it can be installed: apt-peers.txt and the extra `peers`
 # make wheel-test   build the wheel, install it into an empty environment, use it there
 # make clean   remove everything that was built
 #
@@ -19,7 +20,7 @@ ARGS   ?=
 CORE := setup.py $(wildcard xenlike/_core/*.c xenlike/_core/*.h xenlike/_core/*.cdef xenlike/_core/*build*.py)
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test lint format bench wheel wheel-test clean
+.PHONY: build demo test lint format bench peers wheel wheel-test clean
 
 build: $(VENV)/.core
 
@@ -64,7 +65,11 @@ format: build
 	$(BIN)/ruff format .
 
 bench: build
-	@for subject in domains block ring idle; do $(BIN)/xenlike bench $$subject $(ARGS) || exit; done
+	@for subject in domains block ring idle xenstore; do $(BIN)/xenlike bench $$subject $(ARGS) || exit; done
+
+peers: build
+	@scripts/system-packages apt-peers.txt
+	@$(PIP) install --no-build-isolation --editable '.[peers,plot]'
 
 wheel: build
 	@rm -rf build/wheel build/lib* build/bdist*   # setuptools would pack files that are long deleted

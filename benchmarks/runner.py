@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import cast
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 from rich.table import Table
 
 from xenlike.benchmarks.figures import Figure, Goal, GoalResult, compare
 from xenlike.benchmarks.goals import GOALS
+from xenlike.benchmarks.progress import progress_bar
 from xenlike.benchmarks.surroundings import Meanwhile, surroundings
 
 SUBJECTS = ("domains", "block", "ring", "idle")
@@ -66,19 +67,19 @@ class Options:
         plot: where a picture goes, if one is wanted.
         entry: bytes of an entry; 0 for the usual ones.
         slots: entries of a ring; 0 for the usual ones.
-        batch: entries that are published at once; 0 for the usual ones.
+        batch: entries that are published at once; None for the usual ones.
     """
 
     peers: bool = True
     plot: Path | None = None
     entry: int = 0
     slots: int = 0
-    batch: int = 0
+    batch: int | None = None
 
     @property
     def chosen(self) -> bool:
         """Whether the user wants one configuration, not all."""
-        return bool(self.entry or self.slots or self.batch)
+        return bool(self.entry or self.slots or self.batch is not None)
 
 
 FULL = Plan(matrix=True)
@@ -169,15 +170,7 @@ def run(
     measure = cast("Callable[[Bench], None]", import_module(f"xenlike.benchmarks.{subject}").measure)
     where = surroundings()
     meanwhile = Meanwhile()
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        auto_refresh=False,
-        transient=True,
-    )
+    progress = progress_bar()
     bench = Bench(plan, progress, options)
     goals = GOALS.get(subject, {})
     results: list[GoalResult] = []

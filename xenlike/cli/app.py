@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from xenlike.cli import bench, blocks, demo, doctor, domains, machines, store, xenstore
+from xenlike.cli import bench, blocks, demo, doctor, domains, lab, machines, store, xenstore
 from xenlike.cli.options import Options
 from xenlike.cli.status import guarded
 
@@ -51,6 +51,7 @@ for _panel, _commands in _PANELS.items():
 app.add_typer(
     xenstore.app, name="xenstore", rich_help_panel="Tools", help="Read, write and watch the store of a machine."
 )
+app.add_typer(lab.app, name="lab", rich_help_panel="Tools", help="Experiments to look at: what cache lines cost.")
 
 
 def _version(wanted: bool) -> None:

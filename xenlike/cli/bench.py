@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Protocol, cast
@@ -15,7 +16,11 @@ from xenlike.errors import MachineError
 class Runner(Protocol):
     """The benchmarks' common part, `xenlike.benchmarks.runner`."""
 
-    def run(self, subject: str, *, json_path: Path | None, check: bool, repeat: int, quick: bool) -> int:
+    Options: Callable[..., object]
+
+    def run(
+        self, subject: str, *, json_path: Path | None, check: bool, repeat: int, quick: bool, options: object
+    ) -> int:
         """Measures and prints; returns how many goals were missed, if `check`."""
 
 
@@ -26,12 +31,16 @@ class Subject(StrEnum):
     block = "block"
     ring = "ring"
     idle = "idle"
+    xenstore = "xenstore"
 
 
 def bench(
     subject: Annotated[
         Subject,
-        typer.Argument(help="domains: start-up; block: disks; ring: rings alone; idle: CPU when nothing happens."),
+        typer.Argument(
+            help="domains: start-up; block: disks; ring: rings alone; idle: CPU when nothing happens; "
+            "xenstore: the store."
+        ),
     ],
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the results here, too.")] = None,
     check: Annotated[
@@ -39,6 +48,15 @@ def bench(
     ] = False,
     repeat: Annotated[int, typer.Option("--repeat", min=1, help="Samples of each figure; medians are shown.")] = 5,
     quick: Annotated[bool, typer.Option("--quick", help="A fraction of the time, for a first look.")] = False,
+    peers: Annotated[
+        bool, typer.Option("--peers/--no-peers", help="ring: beside other projects' rings and queues, where installed.")
+    ] = True,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE.png", help="ring: draw it, too (needs matplotlib).")
+    ] = None,
+    entry: Annotated[int, typer.Option("--entry", metavar="BYTES", help="ring: only entries of this size.")] = 0,
+    slots: Annotated[int, typer.Option("--slots", metavar="N", help="ring: only rings of so many entries.")] = 0,
+    batch: Annotated[int | None, typer.Option("--batch", metavar="N", help="ring: only so many at a time.")] = None,
 ) -> None:
     """Measure, and print a table: medians, spread, and where it was measured."""
     from importlib import import_module
@@ -49,7 +67,8 @@ def bench(
         raise MachineError(f"the benchmarks are not installed: {error}") from None
     from xenlike.cli.running import orderly_end
 
+    options = runner.Options(peers=peers, plot=plot, entry=entry, slots=slots, batch=batch)
     with orderly_end():
-        missed = runner.run(subject.value, json_path=json, check=check, repeat=repeat, quick=quick)
+        missed = runner.run(subject.value, json_path=json, check=check, repeat=repeat, quick=quick, options=options)
     if missed:
         raise typer.Exit(FAILED)

@@ -7,11 +7,13 @@ from itertools import product
 
 from xenlike.benchmarks import goals
 from xenlike.benchmarks.figures import Figure
+from xenlike.benchmarks.ring.native import plots
 from xenlike.benchmarks.ring.native import programs as contestants
 from xenlike.benchmarks.ring.native.programs import CONTESTANTS, Contestant, Programs, workshop
 from xenlike.benchmarks.ring.native.races import BATCHES, ENTRIES, SLOTS, Race, Wait, check, two_cpus
 from xenlike.benchmarks.ring.native.results import Results
 from xenlike.benchmarks.runner import Bench
+from xenlike.benchmarks.surroundings import placement
 
 AGAIN = "ring.h, once more"
 """The A/A control: the same configuration under another name."""
@@ -63,8 +65,10 @@ def measure(bench: Bench) -> None:
     """
     cpus = two_cpus()
     options = bench.options
+    if options.plot is not None:
+        plots.check(options.plot)
     entry, slots = options.entry or 64, options.slots or 32
-    batches = [options.batch] if options.batch else [1, 8]
+    batches = [1, 8] if options.batch is None else [options.batch]
     for batch in batches:
         check(entry, slots, batch)
     races = main_courses(entry, slots, batches)
@@ -89,6 +93,8 @@ def measure(bench: Bench) -> None:
             _run(bench, "rings from C to C", results, programs, races, cpus, seconds, 3 * bench.plan.samples)
         finally:
             report(bench, results, races)
+            if options.plot is not None:
+                plots.plot_rings(results, races, options.plot, f"xenlike's own in green; {placement()}")
         if every:
             whole = Results()
             try:

@@ -126,15 +126,11 @@ class Programs:
         if compiler is None:
             return f"no compiler: install {names[0]}"
         standard = "-std=gnu++17" if contestant.source.endswith(".cc") else "-std=gnu11"
-        name = "-".join([Path(contestant.source).stem, *(flag.rpartition("_")[2] for flag in contestant.flags[:1])])
-        program = self._folder / f"{name}-{entry}"
-        ran = subprocess.run(
-            [compiler, standard, *_FLAGS, f"-I{CORE}", *contestant.flags, f"-DENTRY={entry}"]
-            + ["-o", str(program), str(HERE / contestant.source), *contestant.links],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        parts = [Path(contestant.source).stem, *(flag[2:] for flag in contestant.flags if flag.startswith("-D"))]
+        program = self._folder / "-".join([*parts, str(entry)])
+        command: list[str] = [compiler, standard, *_FLAGS, f"-I{CORE}", *contestant.flags, f"-DENTRY={entry}"]
+        command += ["-o", str(program), str(HERE / contestant.source), *contestant.links]
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
         if ran.returncode == 0:
             return program
         first = next((line for line in ran.stderr.splitlines() if "error" in line), ran.stderr[:200].strip())

@@ -18,6 +18,11 @@ NEAR_NS = 110
 DISTURBED_NS = 1000
 """Above it somebody else had the CPU."""
 
+DISTURBED = "disturbed"
+
+RETRIES = 4
+"""For a sample during which somebody else had the CPU, or the CPUs moved."""
+
 GUARD_S = 30
 
 
@@ -42,10 +47,10 @@ class Sample:
     def placement(self) -> str:
         """Where the two CPUs were to each other: `near`, `far`, or `disturbed`."""
         if max(self.line_ns) > DISTURBED_NS:
-            return "disturbed"
+            return DISTURBED
         if max(self.line_ns) < NEAR_NS:
             return "near"
-        return "far" if min(self.line_ns) >= NEAR_NS else "disturbed"
+        return "far" if min(self.line_ns) >= NEAR_NS else DISTURBED
 
 
 COUNTS = ("entries", "sleeps", "wakes_for_nothing", "notifications", "spins_hit", "spins_missed")
@@ -94,12 +99,18 @@ class Results:
         rounds: int,
         step: Callable[[], None],
     ) -> None:
-        """Runs all races once in each round, in their order; `step` is called after each."""
+        """Runs all races once in each round, in their order; `step` is called after each.
+
+        A disturbed sample is taken again, a few times.
+        """
         for _ in range(rounds):
             taken: dict[Race, Sample] = {}
             self.rounds.append(taken)
             for race in races:
-                taken[race] = run(programs, race, cpus, seconds)
+                for _ in range(RETRIES):
+                    taken[race] = run(programs, race, cpus, seconds)
+                    if taken[race].placement != DISTURBED:
+                        break
                 step()
 
     def samples(self, race: Race) -> list[Sample]:
@@ -113,7 +124,7 @@ class Results:
         was measured in the same round and at the same placement is compared, if there is any such round.
         """
         pairs = [(taken[race], taken[other]) for taken in self.rounds if race in taken and other in taken]
-        alike = [(one, two) for one, two in pairs if one.placement == two.placement != "disturbed"]
+        alike = [(one, two) for one, two in pairs if one.placement == two.placement != DISTURBED]
         if placement:
             alike = [(one, two) for one, two in alike if one.placement == placement]
         elif not alike:
