@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xenlike.benchmarks.ring.native import plots, programs, races, results
+from xenlike.benchmarks.ring.native import plots, races, results
 from xenlike.benchmarks.ring.native.measure import AGAIN, main_courses, matrix
 from xenlike.benchmarks.ring.native.programs import CACHELINE, CONTESTANTS, RING_H, XEN, Contestant, Programs
 from xenlike.benchmarks.ring.native.races import Race
@@ -105,7 +106,7 @@ def test_a_contestant_that_cannot_be_compiled_says_why(tmp_path: Path, monkeypat
     absent = Contestant("absent", "rte_ring.c", ("oneway",), ("-nostdinc",), package="some-package")
     list(made.make([(absent, 64)]))
     assert made.missing(absent, 64) == "not installed: Debian's some-package"
-    monkeypatch.setattr(programs.shutil, "which", lambda _: None)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
     list(made.make([(XEN, 64)]))
     assert made.missing(XEN, 64) == "no compiler: install gcc"
 
