@@ -183,7 +183,8 @@ def run(
         where |= meanwhile.report()
         where["plan"] = dataclasses.asdict(plan)
         results = compare(goals, bench.figures)
-        _show(subject, where, bench, goals, complete=complete)
+        if complete or bench.figures:
+            _show(subject, where, bench, goals, complete=complete)
         if json_path is not None:
             document: dict[str, object] = {
                 "subject": subject,
