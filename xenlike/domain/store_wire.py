@@ -18,6 +18,7 @@ from xenlike.errors import ProtocolError
 __all__ = ["ACCESS_BITS", "Frame", "FrameReader", "HEADER", "PAYLOAD_MAX", "Perm", "READ", "WRITE", "frame"]
 
 HEADER = struct.Struct("<4I")
+_UNPACK_FROM = HEADER.unpack_from
 PAYLOAD_MAX = XENSTORE_PAYLOAD_MAX
 
 READ = 1
@@ -96,16 +97,17 @@ class FrameReader:
             ProtocolError: the header announces more than 4096 bytes; the stream is lost.
         """
         buffer, offset = self._buffer, self._offset
-        if len(buffer) - offset < 16:
+        begin = offset + 16
+        if begin > len(buffer):
             return None
-        kind, req_id, tx_id, length = HEADER.unpack_from(buffer, offset)
+        kind, req_id, tx_id, length = _UNPACK_FROM(buffer, offset)
         if length > PAYLOAD_MAX:
             raise ProtocolError(f"message of {length} bytes announced, the most is {PAYLOAD_MAX}")
-        end = offset + 16 + length
+        end = begin + length
         if end > len(buffer):
             return None
         self._offset = end
-        return kind, req_id, tx_id, buffer[offset + 16 : end]
+        return kind, req_id, tx_id, buffer[begin:end]
 
     def clear(self) -> None:
         """Forgets everything, as a reconnection does."""

@@ -76,14 +76,15 @@ class Connection:
         """Handles what has come in, up to a turn's worth."""
         if self.is_closed() or self.paused:
             return
-        store, session, reader = self.server.store, self.session, self._reader
+        store, session, reader, outbox = self.server.store, self.session, self._reader, self.outbox
+        handle, take = store.handle, reader.take
         received = False
         try:
             for _ in range(_TURN):
                 if not session.privileged and store.is_stalled(session):
                     self.server.stalled.add(self)
                     return
-                message = reader.take()
+                message = take()
                 while message is None:
                     if received and self.level_triggered:
                         return
@@ -92,11 +93,11 @@ class Connection:
                         return
                     received = True
                     reader.feed(data)
-                    message = reader.take()
-                store.handle(session, *message)
+                    message = take()
+                handle(session, *message)
                 if self.is_closed():
                     return
-                if self.outbox.size + len(self._unsent) > _HIGH_WATER:
+                if outbox.size + len(self._unsent) > _HIGH_WATER:
                     self.pause(True)
                     return
         except ProtocolError as error:
@@ -113,22 +114,19 @@ class Connection:
         """Sends what waits, as far as the client takes it."""
         if self.is_closed():
             return
-        if self.outbox.lost:
+        outbox = self.outbox
+        if outbox.lost:
             logger.warning("%s: does not read its watch events", self.name)
             self.fail(ProtocolError("watch events are not read"))
             return
-        while True:
-            if not self._unsent:
-                self._unsent = self.outbox.take(self.portion)
-                if not self._unsent:
-                    break
-            sent = self.transmit(self._unsent)
+        while outbox.size or self._unsent:
+            data = self._unsent or outbox.take(self.portion)
+            self._unsent = data[self.transmit(data) :]
             if self.is_closed():
                 return
-            self._unsent = self._unsent[sent:]
             if self._unsent:
                 break
-        if self.paused and self.outbox.size + len(self._unsent) <= _HIGH_WATER // 2:
+        if self.paused and outbox.size + len(self._unsent) <= _HIGH_WATER // 2:
             self.pause(False)
             self.server.again.append(self)
 

@@ -81,17 +81,18 @@ class Log:
         """Adds an entry, written by the next `flush`."""
         self._pending.append(_entry(b"D", body))
 
-    def flush(self) -> None:
-        """Writes what was appended.
+    def flush(self) -> bool:
+        """Writes what was appended, and says whether there was anything.
 
         Raises:
             OSError: it could not be written, and must not be answered.
         """
         if not self._pending:
-            return
+            return False
         data = b"".join(self._pending)
         self._pending.clear()
         self._write(data)
+        return True
 
     @property
     def wants_compaction(self) -> bool:

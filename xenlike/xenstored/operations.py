@@ -32,9 +32,9 @@ Operation = Callable[["Store", "Session", View, bytes], bytes]
 
 def only_string(payload: bytes) -> bytes:
     """Returns the payload's one string; its only NUL must be its last byte."""
-    if not payload or payload.find(b"\0") != len(payload) - 1:
-        raise Refused("EINVAL")
-    return payload[:-1]
+    if payload and payload.find(b"\0") == len(payload) - 1:
+        return payload[:-1]
+    raise Refused("EINVAL")
 
 
 def find(store: Store, session: Session, view: View, name: bytes, bits: int) -> tuple[bytes, Node | None]:
@@ -49,11 +49,11 @@ def find(store: Store, session: Session, view: View, name: bytes, bits: int) -> 
     Raises:
         Refused: EINVAL for a name that no node can have; EACCES.
     """
-    path = session.absolute(name)
+    path = name if name[:1] == b"/" else session.absolute(name)
     if path not in store.tree.nodes and not is_valid_path(path):
         raise Refused("EINVAL")
     node = view.read(path)
-    if node is not None and store.access(session, node) & bits == bits:
+    if node is not None and (session.privileged or store.access(session, node) & bits == bits):
         return path, node
     above = path
     while True:

@@ -16,6 +16,7 @@ A node that `P` names for the first time becomes the last child of its parent, w
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -168,6 +169,7 @@ def parse(entry: bytes) -> Iterator[Record]:
         raise ValueError(f"record cut short at {at} of {len(entry)}: {error}") from None
 
 
+@functools.lru_cache(1024)
 def _pack_perms(perms: tuple[Perm, ...]) -> bytes:
     return b"".join([_PERM.pack(perm.access.encode(), perm.domid) for perm in perms])
 

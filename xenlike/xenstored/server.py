@@ -120,21 +120,13 @@ class Server:
             OSError: the log cannot be written; what was not logged was not answered.
         """
         self._end_turn()
+        poll, find = self._poll.poll, self._callbacks.get
         while True:
-            ready = self._poll.poll(0 if self.again else -1)
-            self.turn(ready)
-
-    def turn(self, ready: list[tuple[int, int]]) -> None:
-        """Handles one round of readiness; `run` is an endless row of these."""
-        for fd, mask in ready:
-            callback = self._callbacks.get(fd)
-            if callback is not None:
-                callback(mask)
-        self._end_turn()
-
-    def poll(self) -> list[tuple[int, int]]:
-        """Returns what is ready right now, for tests that take turns themselves."""
-        return self._poll.poll(0)
+            for fd, mask in poll(0 if self.again else -1):
+                callback = find(fd)
+                if callback is not None:
+                    callback(mask)
+            self._end_turn()
 
     def _end_turn(self) -> None:
         if self.again:
@@ -142,13 +134,11 @@ class Server:
             for connection in again:
                 connection.serve()
         log = self._log
-        if log is not None:
-            log.flush()
-            if log.wants_compaction:
-                try:
-                    log.compact(self.store.snapshot())
-                except OSError as error:
-                    logger.warning("log cannot be compacted: %s", error)
+        if log is not None and log.flush() and log.wants_compaction:
+            try:
+                log.compact(self.store.snapshot())
+            except OSError as error:
+                logger.warning("log cannot be compacted: %s", error)
         while self.dirty:
             dirty, self.dirty = self.dirty, []
             for connection in dirty:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Outbox", "Request", "Session"]
 
+_PACK = HEADER.pack
+
 
 class Request:
     """A domain's request, outstanding until its answer and every event it caused have been read.
@@ -52,12 +54,14 @@ class Outbox:
         limit: bytes of events that may wait; beyond it the client is `lost`.
     """
 
-    __slots__ = ("_frames", "_causes", "_events", "_wake", "_limit", "size", "lost")
+    __slots__ = ("_frames", "_causes", "_events", "_taken", "_wake", "_limit", "size", "lost")
 
     def __init__(self, wake: Callable[[], None], limit: int = 1 << 20) -> None:
         self._frames: deque[bytes] = deque()
-        # As long as `_frames`: the request that a message is charged to.
-        self._causes: deque[Request | None] = deque()
+        # How many messages were taken out so far, by which `_causes` counts: the how-many-th message is charged to
+        # which request. Most are charged to nobody.
+        self._taken = 0
+        self._causes: deque[tuple[int, Request]] = deque()
         self._events: set[bytes] = set()
         self._wake = wake
         self._limit = limit
@@ -66,13 +70,13 @@ class Outbox:
 
     def reply(self, kind: int, req_id: int, tx_id: int, payload: bytes, cause: Request | None = None) -> None:
         """Puts an answer."""
-        if not self._frames:
+        frames, size = self._frames, len(payload)
+        if not frames:
             self._wake()
         if cause is not None:
-            cause.caused()
-        self._frames.append(HEADER.pack(kind, req_id, tx_id, len(payload)) + payload)
-        self._causes.append(cause)
-        self.size += 16 + len(payload)
+            self._charge(cause)
+        frames.append(_PACK(kind, req_id, tx_id, size) + payload)
+        self.size += 16 + size
 
     def event(self, payload: bytes, special: bool, cause: Request | None = None) -> None:
         """Puts a watch event; special ones are never dropped as equal."""
@@ -85,13 +89,17 @@ class Outbox:
         if not self._frames:
             self._wake()
         if cause is not None:
-            cause.caused()
-        self._frames.append(HEADER.pack(XS_WATCH_EVENT, 0, 0, len(payload)) + payload)
-        self._causes.append(cause)
+            self._charge(cause)
+        self._frames.append(_PACK(XS_WATCH_EVENT, 0, 0, len(payload)) + payload)
         self.size += 16 + len(payload)
         if self.size > self._limit:
             self.lost = True
             self._wake()
+
+    def _charge(self, cause: Request) -> None:
+        """Charges the next message to a request."""
+        cause.caused()
+        self._causes.append((self._taken + len(self._frames), cause))
 
     def take(self, most: int) -> bytes:
         """Takes out messages, at least one if there is any and about `most` bytes."""
@@ -108,22 +116,25 @@ class Outbox:
                 self._events.discard(message[16:])
             taken.append(message)
             size += len(message)
-            cause = self._causes.popleft()
-            if cause is not None:
-                cause.settled()
+        self._settle(len(taken))
         self.size -= size
         return b"".join(taken)
 
     def clear(self) -> None:
         """Forgets everything."""
+        self._settle(len(self._frames))
         self._frames.clear()
-        for cause in self._causes:
-            if cause is not None:
-                cause.settled()
-        self._causes.clear()
-        self._events.clear()
+        if self._events:
+            self._events.clear()
         self.size = 0
         self.lost = False
+
+    def _settle(self, count: int) -> None:
+        """Notes that so many messages wait no more."""
+        self._taken += count
+        causes = self._causes
+        while causes and causes[0][0] < self._taken:
+            causes.popleft()[1].settled()
 
 
 class Session:

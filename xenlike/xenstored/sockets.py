@@ -73,7 +73,8 @@ class SocketConnection(Connection):
         super().flush()
         if self._ended:
             self.close()
-        self._watch()
+        if self._blocked or self._mask != select.EPOLLIN:
+            self._watch()
 
     def pause(self, paused: bool) -> None:
         """Stops reading from the client, or goes on."""
@@ -96,6 +97,9 @@ class SocketConnection(Connection):
         self.server.closed(self)
 
     def _ready(self, mask: int) -> None:
+        if mask == select.EPOLLIN:
+            self.serve()
+            return
         if mask & select.EPOLLOUT:
             self._blocked = False
             self.wake()

@@ -119,7 +119,9 @@ class Store:
 
     def handle(self, session: Session, kind: int, req_id: int, tx_id: int, payload: bytes) -> None:
         """Does what a message asks and puts the answer into the session's outbox."""
-        request = self._request = None if session.privileged else Request(session)
+        request: Request | None = None
+        if not session.privileged:
+            request = self._request = Request(session)
         try:
             operation = OPERATIONS.get(kind)
             if operation is None:
@@ -134,21 +136,23 @@ class Store:
                     raise Refused("ENOENT")
                 view = found
             answer = function(self, session, view, payload)
-            if len(answer) > PAYLOAD_MAX:
-                raise Refused("E2BIG")
-            if len(answer) > _SHORT and not session.privileged and not self.has_room(session.domid, len(answer) + 16):
-                raise Refused("ENOMEM")
+            if len(answer) > _SHORT:
+                if len(answer) > PAYLOAD_MAX:
+                    raise Refused("E2BIG")
+                if not session.privileged and not self.has_room(session.domid, len(answer) + 16):
+                    raise Refused("ENOMEM")
         except Refused as refused:
             session.outbox.reply(XS_ERROR, req_id, tx_id, refused.name.encode() + b"\0", request)
         else:
             session.outbox.reply(kind, req_id, tx_id, answer, request)
-            if kind == XS_WATCH and self._registered is not None:
+            if self._registered is not None and kind == XS_WATCH:
                 # Told once straight away, so that a client needs no other way to learn the present.
                 watch, self._registered = self._registered, None
                 event = watch.event(watch.path)
                 if session.privileged or self.has_room(session.domid, len(event) + 16):
                     session.outbox.event(event, watch.path[:1] == b"@")
-        self._request = None
+        if request is not None:
+            self._request = None
         if self.tree.journal:
             self.publish()
 
@@ -291,7 +295,7 @@ class Store:
             if known.fires and (known.base is not None or known.node is not None):
                 before = (known.base.perms, known.base.generation) if known.base is not None else None
                 self.fire(known.path, None, exact=known.exact, before=before)
-        if self.tree.journal is not None and transaction.journal is not None:
+        if self.tree.journal is not None and transaction.journal:
             self.tree.journal += transaction.journal
 
     # --- domains ---

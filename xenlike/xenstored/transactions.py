@@ -36,6 +36,11 @@ class Transaction(View):
         limit: how many nodes it may look at; 0 for no limit.
     """
 
+    __slots__ = (
+        *("tx_id", "captured", "journal", "charges", "created", "failed", "memory"),
+        *("_prefix", "_tree", "_limit"),
+    )
+
     def __init__(self, tree: Tree, tx_id: int, limit: int) -> None:
         self.tx_id = tx_id
         self.captured: dict[bytes, Captured] = {}
@@ -78,8 +83,11 @@ class Transaction(View):
 
     def conflicts(self) -> bool:
         """Says whether a captured node was changed by somebody else."""
-        nodes = self._tree.nodes
-        return any(nodes.get(path) is not known.base for path, known in self.captured.items())
+        find = self._tree.nodes.get
+        for path, known in self.captured.items():  # noqa: SIM110 - a generator costs more than most transactions
+            if find(path) is not known.base:
+                return True
+        return False
 
     def commit(self, known: Captured) -> None:
         """Makes one changed node visible to everybody."""

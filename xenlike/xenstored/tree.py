@@ -68,6 +68,8 @@ class View:
     says EIO, this goes on, and the client learns at the end that it is to try again.
     """
 
+    __slots__ = ()
+
     journal: list[bytes] | None
 
     def read(self, path: bytes) -> Node | None:

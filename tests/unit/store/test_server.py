@@ -192,13 +192,13 @@ def test_nothing_runs_while_nobody_asks(server):
         store.watch("/a")
         store.wait_event(20)
         turns = []
-        original = server.server.turn
+        original = server.server._end_turn
 
-        def count(ready):
+        def count():
             turns.append(1)
-            original(ready)
+            original()
 
-        server.server.turn = count
+        server.server._end_turn = count
         server.settle()
         before = len(turns)
         store.read("/tool")
