@@ -50,11 +50,17 @@ _DISCARD = Request(xs.XS_TRANSACTION_END, b"F\0", "transaction")
 
 @dataclass(frozen=True)
 class StoreStatistics:
-    """Counters of one connection."""
+    """Counters of one connection.
+
+    Attributes:
+        conflicts: transactions that did not get through.
+        most_retries: how often the unluckiest call of `transact` had to try again.
+    """
 
     requests: int
     events: int
     conflicts: int
+    most_retries: int
     reconnections: int
     in_flight: int
     watches: int
@@ -93,7 +99,7 @@ class Store(Requests):
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._conflicts = 0
+        self._conflicts = self._most_retries = 0
         self._open = trio.Semaphore(_TRANSACTIONS)
 
     @classmethod
@@ -191,6 +197,7 @@ class Store(Requests):
             except Conflict:
                 if left == 1:
                     raise
+                self._most_retries = max(self._most_retries, attempts - left + 1)
             else:
                 return result
         raise ValueError(f"attempts={attempts}: at least one")
@@ -245,6 +252,7 @@ class Store(Requests):
             requests=connection.requests,
             events=connection.events,
             conflicts=self._conflicts,
+            most_retries=self._most_retries,
             reconnections=connection.epoch,
             in_flight=connection.in_flight,
             watches=len(connection.watches),

@@ -202,6 +202,7 @@ async def test_transact_gives_up_at_its_bound(opened):
             with pytest.raises(Conflict):
                 await store.transact(lose, attempts=3)
             assert store.statistics().conflicts == 3
+            assert store.statistics().most_retries == 2
 
 
 async def test_a_foreign_transaction_is_refused(opened):
