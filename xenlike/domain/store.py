@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 
 from xenlike.abi import xs_wire as xs
+from xenlike.domain.store_ahead import AheadRequests
 from xenlike.domain.store_connection import Connection, Watch
 from xenlike.domain.store_requests import Pipeline, Reply, Request, Requests, domains
 from xenlike.domain.store_transport import RingTransport, SocketTransport
@@ -94,7 +95,7 @@ class Transaction(Requests):
         return self
 
 
-class Store(Requests):
+class Store(AheadRequests):
     """A connection to xenstored; made by `over_ring` and `over_socket`."""
 
     def __init__(self, connection: Connection) -> None:
@@ -251,7 +252,7 @@ class Store(Requests):
         return StoreStatistics(
             requests=connection.requests,
             events=connection.events,
-            conflicts=self._conflicts,
+            conflicts=self._conflicts + connection.conflicts,
             most_retries=self._most_retries,
             reconnections=connection.epoch,
             in_flight=connection.in_flight,

@@ -12,6 +12,7 @@ those of one that lost against somebody else's change.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import outcome
 import trio
@@ -28,9 +29,9 @@ logger = logging.getLogger(__name__)
 
 
 class Batch:
-    """Requests sent together, and the task that waits for the last answer."""
+    """Requests sent together, and who wants to know of the last answer."""
 
-    __slots__ = ("replies", "missing", "epoch", "task", "abandoned")
+    __slots__ = ("replies", "missing", "epoch", "task", "abandoned", "finished")
 
     def __init__(self, count: int) -> None:
         self.replies: list[Reply] = [b""] * count
@@ -40,6 +41,8 @@ class Batch:
         self.task: trio.lowlevel.Task | None = None
         # Nobody waits: cancelled, or never meant to.
         self.abandoned = False
+        # Called in place of a task.
+        self.finished: Callable[[Batch], None] | None = None
 
 
 class _Pending:
@@ -63,6 +66,7 @@ class Watch:
     def __init__(self, connection: Connection, path: str, token: bytes) -> None:
         self.path = path
         self.token = token
+        self._refusal: XenstoreError | None = None
         self._connection = connection
         self._changed: dict[str, None] = {}
         self._ready = trio.Event()
@@ -75,11 +79,14 @@ class Watch:
 
         Raises:
             PeerGone: the connection ended.
+            XenstoreError: a watch that was begun ahead was refused.
         """
         if self._changed:
             await trio.lowlevel.checkpoint()
         while not self._changed:
             self._connection.check()
+            if self._refusal is not None:
+                raise self._refusal
             await self._ready.wait()
         path = next(iter(self._changed))
         del self._changed[path]
@@ -95,6 +102,18 @@ class Watch:
         """Notes a change."""
         self._changed[path] = None
         self._ready.set()
+
+    def registered(self, batch: Batch) -> None:
+        """Takes the answer to a registration that nobody waits for."""
+        (reply,) = batch.replies
+        if isinstance(reply, XenstoreError):
+            self._refusal = reply
+            self._ready.set()
+
+    def close(self) -> None:
+        """Ends it. Not awaited: it must work for a cancelled task too, and late events find nobody."""
+        del self._connection.watches[self.token]
+        self._connection.post(self.request(xs.XS_UNWATCH))
 
     def end(self) -> None:
         """Wakes whoever waits, to find that the connection ended."""
@@ -113,10 +132,12 @@ class Connection:
         # Counts daemons, so that a transaction knows that its own is gone.
         self.epoch = 0
         self.failure: BaseException | None = None
-        self.requests = self.events = 0
+        self.requests = self.events = self.conflicts = 0
         self._transport = transport
         self._reader = FrameReader()
         self._pending: dict[int, _Pending] = {}
+        # Frames that go out with the next request.
+        self._held = b""
         self._next_id = 1
         self._next_token = 1
 
@@ -151,9 +172,28 @@ class Connection:
 
     async def round_trip(self, requests: list[Request], tx_id: int) -> Batch:
         """Sends requests and waits for all their answers. Cancelled, they may still be carried out."""
+        return await self.wait(self.submit(requests, tx_id))
+
+    def submit(self, requests: list[Request], tx_id: int, *, hold: bool = False) -> Batch:
+        """Sends requests, to `wait` for their answers later or to be called when they are there.
+
+        Args:
+            requests: the messages.
+            tx_id: their transaction, or 0.
+            hold: send them with the next others, in one piece.
+        """
         self.check()
         batch = Batch(len(requests))
-        self._submit(batch, requests, tx_id)
+        self._submit(batch, requests, tx_id, hold=hold)
+        return batch
+
+    async def wait(self, batch: Batch) -> Batch:
+        """Waits until all answers are there; no checkpoint if they are. Cancelled, as `round_trip`."""
+        if not batch.missing:
+            return batch
+        self.check()
+        if self._held:
+            self._flush()
         batch.task = trio.lowlevel.current_task()
 
         def abandon(_: object) -> trio.lowlevel.Abort:
@@ -163,6 +203,12 @@ class Connection:
 
         await trio.lowlevel.wait_task_rescheduled(abandon)
         return batch
+
+    def abandon(self, batch: Batch) -> None:
+        """Nobody will wait for these answers; what is still held goes out, so that they come."""
+        batch.abandoned = True
+        if self._held and self.failure is None:
+            self._flush()
 
     def post(self, request: Request, tx_id: int = 0) -> None:
         """Sends a request whose answer nobody waits for; silent when the connection has ended."""
@@ -178,26 +224,36 @@ class Connection:
         watch = self.watches[token] = Watch(self, path, token)
         return watch
 
-    def _submit(self, batch: Batch, requests: list[Request], tx_id: int) -> None:
+    def _submit(self, batch: Batch, requests: list[Request], tx_id: int, *, hold: bool = False) -> None:
         for request in requests:
             checked(request)
-        frames = []
+        frames = [self._held]
         for index, request in enumerate(requests):
             req_id = self._next_id
             self._next_id = (req_id + 1) & 0xFFFFFFFF or 1
             frames.append(frame(request.kind, req_id, tx_id, request.payload))
             self._pending[req_id] = _Pending(batch, index, request, tx_id)
         self.requests += len(requests)
-        self._transport.send(b"".join(frames))
+        self._held = b"".join(frames)
+        if not hold:
+            self._flush()
+
+    def _flush(self) -> None:
+        out, self._held = self._held, b""
+        self._transport.send(out)
 
     def _finish(self, pending: _Pending, reply: Reply) -> None:
         batch = pending.batch
         batch.replies[pending.index] = reply
         batch.missing -= 1
-        if not batch.missing and batch.task is not None:
-            batch.epoch = self.epoch
+        if batch.missing:
+            return
+        batch.epoch = self.epoch
+        if batch.task is not None:
             trio.lowlevel.reschedule(batch.task)
             batch.task = None
+        elif batch.finished is not None:
+            batch.finished(batch)
 
     # --- what the transport calls ---
 
@@ -238,6 +294,8 @@ class Connection:
         """Begins on a fresh ring: watches first, so that nothing repeated goes unnoticed."""
         self.epoch += 1
         self._reader.clear()
+        # What was held is among what is repeated.
+        self._held = b""
         old, self._pending = self._pending, {}
         awaited = {p.request.payload for p in old.values() if p.request.kind == xs.XS_WATCH and not p.batch.abandoned}
         for watch in self.watches.values():
@@ -251,4 +309,6 @@ class Connection:
             elif not pending.batch.abandoned:
                 self._pending[req_id] = pending
                 repeated.append(frame(pending.request.kind, req_id, 0, pending.request.payload))
+            elif pending.batch.finished is not None:
+                pending.batch.finished(pending.batch)
         self._transport.send(b"".join(repeated))

@@ -94,6 +94,23 @@ def decode_value(reply: bytes) -> str:
     return reply.decode("utf-8", "surrogateescape")
 
 
+def decode_values(replies: Iterable[Reply]) -> list[str | None]:
+    """Reads the answers of READs; None for a node that does not exist or may not be read.
+
+    Raises:
+        XenstoreError: the first other error.
+    """
+    values: list[str | None] = []
+    for reply in replies:
+        if isinstance(reply, bytes):
+            values.append(decode_value(reply))
+        elif isinstance(reply, NoEntry | StoreDenied):
+            values.append(None)
+        else:
+            raise reply
+    return values
+
+
 def read_part(listing: bytes, reply: bytes) -> tuple[bytes, bytes, bool]:
     """Reads the answer of DIRECTORY_PART.
 
@@ -156,16 +173,8 @@ class Requests:
         A node that does not exist or may not be read is None. A domain that may not read the nodes
         above a missing one is not told which of the two it is.
         """
-        values: list[str | None] = []
         requests = [of_path(xs.XS_READ, path) for path in paths]
-        for reply in await self._as_sender(tx)._send_all(requests):
-            if isinstance(reply, bytes):
-                values.append(decode_value(reply))
-            elif isinstance(reply, NoEntry | StoreDenied):
-                values.append(None)
-            else:
-                raise reply
-        return values
+        return decode_values(await self._as_sender(tx)._send_all(requests))
 
     async def get(self, path: str, default: str | None = None, tx: object = None) -> str | None:
         """Returns a node's value as text, or the default where there is none."""
