@@ -108,6 +108,10 @@ class FakeWatch:
         await trio.lowlevel.checkpoint()
         return path
 
+    def close(self) -> None:
+        """Ends it."""
+        self._store.tree.unwatch(self)
+
 
 class FakeTransaction:
     """What a transaction has read and will write."""
@@ -116,6 +120,41 @@ class FakeTransaction:
         self.began = tree.version
         self.read: set[str] = set()
         self.writes: dict[str, str | None] = {}
+
+
+class FakeAhead:
+    """A transaction as `Store.begin` makes it.
+
+    Args:
+        store: whose.
+    """
+
+    def __init__(self, store: FakeStore) -> None:
+        self._store = store
+        self._tx = FakeTransaction(store.tree)
+        self._seen: list[str | None] | None = None
+
+    async def capture(self, paths: Sequence[str]) -> None:
+        """Reads nodes."""
+        self._tx.began = self._store.tree.version
+        self._seen = await self._store.read_many(paths, self._tx)
+
+    async def seen(self, paths: Sequence[str]) -> list[str | None]:
+        """Returns what was read, or reads it."""
+        if self._seen is None:
+            await self.capture(paths)
+        await trio.lowlevel.checkpoint()
+        assert self._seen is not None
+        return self._seen
+
+    async def commit(self, nodes: Mapping[str, str]) -> None:
+        """Writes nodes, unless what was read was changed meanwhile."""
+        await self._store.write_many(nodes, self._tx)
+        if not await self._store.commit(self._tx):
+            raise Conflict("EAGAIN", "transaction")
+
+    def discard(self) -> None:
+        """Ends it without effect."""
 
 
 class FakeStore:
@@ -213,21 +252,38 @@ class FakeStore:
         try:
             yield watch
         finally:
-            self.tree.unwatch(watch)
+            watch.close()
+
+    def begin_watch(self, path: str) -> FakeWatch:
+        """As `watch`."""
+        self.check()
+        watch = FakeWatch(self, path)
+        self.tree.watch(watch)
+        return watch
+
+    def begin(self) -> FakeAhead:
+        """Begins a transaction."""
+        self.check()
+        return FakeAhead(self)
+
+    async def commit(self, tx: FakeTransaction) -> bool:
+        """Carries out what a transaction has written, unless what it has read was changed meanwhile."""
+        await trio.lowlevel.checkpoint()
+        self.check()
+        if any(self.tree.changed_since(path, tx.began) for path in tx.read | tx.writes.keys()):
+            return False
+        for path, value in tx.writes.items():
+            if value is None:
+                self.tree.remove(path)
+            else:
+                self.tree.write(path, value)
+        return True
 
     async def transact(self, action: Callable[[FakeTransaction], Awaitable[T]]) -> T:
         """Runs an action as a transaction, again when something it read was changed meanwhile."""
         for _ in range(100):
             tx = FakeTransaction(self.tree)
             result = await action(tx)
-            await trio.lowlevel.checkpoint()
-            self.check()
-            if any(self.tree.changed_since(path, tx.began) for path in tx.read | tx.writes.keys()):
-                continue
-            for path, value in tx.writes.items():
-                if value is None:
-                    self.tree.remove(path)
-                else:
-                    self.tree.write(path, value)
-            return result
+            if await self.commit(tx):
+                return result
         raise Conflict("EAGAIN", "transaction")

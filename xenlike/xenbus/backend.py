@@ -72,11 +72,14 @@ class Backend(XenbusDevice[RequestT, ResponseT]):
     """Requests it takes before other devices of its domain get a turn."""
 
     _side = "backend"
+    _own_names = ("frontend", "frontend-id", "state", "online")
 
     def __init__(self, domain: DomainLike, nodename: str) -> None:
         super().__init__(domain, nodename)
         self._link: _Link | None = None
         self._began = False
+        # Whether the frontend has said something since our offer, so that its other nodes are worth reading.
+        self._heard = False
 
     # For the driver.
 
@@ -138,10 +141,8 @@ class Backend(XenbusDevice[RequestT, ResponseT]):
         return otherend == self.otherend
 
     async def _advance(self) -> None:
-        names: tuple[str, ...] = ("state",)
-        if self.state in (XenbusState.InitWait, XenbusState.Initialised):
-            names = ("state", *frontend_nodes(self.protocol))
-        await self._look(("frontend", "frontend-id", "state", "online"), names)
+        waiting = self.state in (XenbusState.InitWait, XenbusState.Initialised)
+        await self._look_over(waiting and self._heard)
         if not await self._is_complete():
             return
         own = self._own
@@ -151,13 +152,27 @@ class Backend(XenbusDevice[RequestT, ResponseT]):
                 raise ProtocolError(f"the frontend of {self.nodename} changed from {self.otherend} to {target[0]}")
             self.otherend, self.otherend_id = target
             self._move(XenbusState.Initialising)
-            self._nursery.start_soon(self._watch_otherend)
+            self._watch_otherend()
         if self.state == XenbusState.Closed and own["state"] == str(int(XenbusState.Closing)):
             # The toolstack asks for what has happened already.
             await self._publish(XenbusState.Closed)
         frontend, online = self._other_state(), own["online"] != "0"
+        if backend_action(self.state, frontend, online=online) is BackendAction.CONNECT and len(self._raw) == 1:
+            # It was ready before us.
+            self._raw_changed = True
+            await self._look_over(True)
+            frontend = self._other_state()
         while await self._act(backend_action(self.state, frontend, online=online)):
             pass
+
+    async def _look_over(self, everything: bool) -> None:
+        """Looks at the frontend's state, or at all that it tells; then it probably is to be connected."""
+        names = frontend_nodes(self.protocol) if everything else ()
+        await self._look(("state", *names), ahead=everything)
+
+    def _hear(self) -> None:
+        self._heard = True
+        super()._hear()
 
     async def _act(self, action: BackendAction) -> bool:
         """Takes one step; returns whether there may be another with what was read."""
@@ -184,7 +199,9 @@ class Backend(XenbusDevice[RequestT, ResponseT]):
         extra = await self.setup() or {}
         await self._publish(XenbusState.InitWait, {**nodes, **extra})
         # The frontend may have been waiting for this, with its own part done already.
-        self._look_again()
+        self._heard = False
+        self._raw_changed = True
+        self._bell.ring()
 
     async def _connect(self) -> None:
         """Maps the ring, binds the event channel, begins to serve; Connected."""
@@ -195,6 +212,7 @@ class Backend(XenbusDevice[RequestT, ResponseT]):
         texts = await self.read_otherend(*names) if choice.page_order else raw
         grefs = [parse_gref(name, texts[name], peer) for name in names]
         port = parse_port(raw["event-channel"], peer)
+        await self._capture()
         link = self._link = _Link()
         link.mapping = self.domain.grants.map(peer, grefs)
         pages = link.mapping.contiguous

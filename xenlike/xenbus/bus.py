@@ -43,12 +43,16 @@ class _Bus(Generic[DeviceT]):
     root: ClassVar[str]
     depth: ClassVar[int]
     """Names in a nodename."""
+    names: ClassVar[tuple[str, ...]]
+    """Nodes of a device's directory that the toolstack may write."""
 
     def __init__(self, domain: DomainLike, drivers: Mapping[str, DriverLike] | None = None) -> None:
         self.domain = domain
         self.drivers = dict(drivers or {})
         # None while a device is being looked at, so that it is not looked at twice.
         self._devices: dict[str, DeviceT | None] = {}
+        # Directories in which something changed while they were being looked at.
+        self._missed: set[str] = set()
         self._refused: dict[str, Exception] = {}
         self._changed = trio.lowlevel.ParkingLot()
 
@@ -58,14 +62,25 @@ class _Bus(Generic[DeviceT]):
 
     async def run(self, *, task_status: trio.TaskStatus[Self] = trio.TASK_STATUS_IGNORED) -> None:
         """Serves the bus until cancelled; `started` with the bus as soon as it watches."""
-        async with trio.open_nursery() as nursery, self.domain.store.watch(self.root) as changes:
-            task_status.started(self)
-            async for path in changes:
-                names = self._names(path)
-                if len(names) < self.depth:
-                    await self._scan(nursery, names)
-                else:
-                    self._notice(nursery, "/".join(names[: self.depth]), "/".join(names[self.depth :]))
+        changes = self.domain.store.begin_watch(self.root)
+        try:
+            async with trio.open_nursery() as nursery:
+                task_status.started(self)
+                # What was there before; its first request takes that for the watch along.
+                types = await self._scan(nursery, [self.root])
+                async for path in changes:
+                    names = self._names(path)
+                    if types is not None and names == [self.root]:
+                        # Probably no more than the word that the watch is there. What came below is told by itself.
+                        if await self._ls(self.root) != types:
+                            await self._scan(nursery, names)
+                        types = None
+                    elif len(names) < self.depth:
+                        await self._scan(nursery, names)
+                    else:
+                        self._notice(nursery, "/".join(names[: self.depth]), "/".join(names[self.depth :]))
+        finally:
+            changes.close()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
@@ -83,22 +98,30 @@ class _Bus(Generic[DeviceT]):
         names = path.split("/")
         return names[names.index(self.root) :] if self.root in names else [self.root]
 
-    async def _scan(self, nursery: trio.Nursery, names: Sequence[str]) -> None:
-        """Looks at everything below a node above the devices: something came, went, or is new to us."""
+    async def _ls(self, path: str) -> Sequence[str] | None:
+        """Returns the names below a node; None where it is not made yet, or not ours yet: we are told when it is."""
+        try:
+            return await self.domain.store.ls(path)
+        except (NoEntry, StoreDenied):
+            return None
+
+    async def _scan(self, nursery: trio.Nursery, names: Sequence[str]) -> Sequence[str] | None:
+        """Looks at everything below a node above the devices: something came, went, or is new to us.
+
+        Returns:
+            What is right below it, None where it cannot be seen.
+        """
         path = "/".join(names)
         for nodename in [*self._devices, *self._refused]:
             if nodename.startswith(f"{path}/"):
                 self._notice(nursery, nodename, "")
-        try:
-            below = await self.domain.store.ls(path)
-        except (NoEntry, StoreDenied):
-            # Not made yet, or made and not yet given to us: we are told when it is.
-            return
-        for name in below:
+        below = await self._ls(path)
+        for name in below or ():
             if len(names) + 1 < self.depth:
                 await self._scan(nursery, [*names, name])
             else:
                 self._notice(nursery, f"{path}/{name}", "")
+        return below
 
     def _notice(self, nursery: trio.Nursery, nodename: str, what: str) -> None:
         if nodename not in self._devices:
@@ -107,18 +130,22 @@ class _Bus(Generic[DeviceT]):
                 nursery.start_soon(self._live, nodename)
             return
         device = self._devices[nodename]
-        if device is not None:
+        if device is None:
+            self._missed.add(nodename)
+        else:
             device.notice(what)
 
     async def _live(self, nodename: str) -> None:
         """One device's life, or several, one after the other; whatever ends it, other devices go on."""
         try:
-            while await self._exists(nodename):
+            while (own := await self._look(nodename)) is not None:
                 if nodename in self._refused:
                     return
                 try:
                     device = self._make(nodename)
                     device._on_bus = True
+                    if nodename not in self._missed:
+                        device.know(own)
                     self._devices[nodename] = device
                     self._changed.unpark_all()
                     await device.run()
@@ -132,10 +159,15 @@ class _Bus(Generic[DeviceT]):
             self._refused.pop(nodename, None)
         finally:
             del self._devices[nodename]
+            self._missed.discard(nodename)
             self._changed.unpark_all()
 
-    async def _exists(self, nodename: str) -> bool:
-        return (await self.domain.store.read_many([nodename]))[0] is not None
+    async def _look(self, nodename: str) -> dict[str, str | None] | None:
+        """Returns what a device's directory says to begin with; None where there is no directory."""
+        self._missed.discard(nodename)
+        paths = [nodename, *(f"{nodename}/{name}" for name in self.names)]
+        there, *own = await self.domain.store.read_many(paths)
+        return None if there is None else dict(zip(self.names, own, strict=True))
 
     async def _refuse(self, nodename: str, error: Exception) -> None:
         """Has nothing to do with a device until it is removed: it has no driver, or the driver broke."""
@@ -174,6 +206,7 @@ class FrontendBus(_Bus[Frontend]):
 
     root = "device"
     depth = 3
+    names = Frontend._own_names
 
     async def device(self, type: str, name: int | str = 0, *, timeout_s: float | None = 10.0) -> Frontend:
         """Returns a device's frontend once it is connected.
@@ -228,6 +261,7 @@ class BackendBus(_Bus[Backend]):
 
     root = "backend"
     depth = 4
+    names = Backend._own_names
 
     def __init__(
         self,

@@ -20,6 +20,7 @@ import trio
 
 from xenlike.abi.grant_table import GNTST_bad_domain
 from xenlike.errors import (
+    Conflict,
     GrantError,
     HypercallError,
     HypervisorGone,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
 
     from xenlike.abi.protocol import Protocol
-    from xenlike.xenbus.interface import DomainLike
+    from xenlike.xenbus.interface import AheadLike, DomainLike, WatchLike
     from xenlike.xenbus.negotiate import NodeValue
 
 Side = Literal["frontend", "backend"]
@@ -74,6 +75,8 @@ class XenbusDevice(ABC, Generic[RequestT, ResponseT]):
     """Ring layouts it offers (backend), or would like, best first (frontend)."""
 
     _side: ClassVar[Side]
+    _own_names: ClassVar[tuple[str, ...]]
+    """The nodes of its own directory that the toolstack may write."""
     _nursery: trio.Nursery
 
     def __init_subclass__(cls, *, protocol: Protocol | None = None, **kwargs: object) -> None:
@@ -102,7 +105,12 @@ class XenbusDevice(ABC, Generic[RequestT, ResponseT]):
         self._own: dict[str, str | None] = {}
         self._raw: dict[str, str | None] = {}
         self._own_changed = self._raw_changed = True
+        # Whether the other end's state is to be compared with what is known of it.
+        self._doubtful = False
         self._failure: Exception | None = None
+        # A transaction that was begun with the last look, for what may have to be published after it.
+        self._ahead: AheadLike | None = None
+        self._watching = trio.CancelScope()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} d{self.domain.domid}/{self.nodename} {self.state.name}>"
@@ -137,6 +145,10 @@ class XenbusDevice(ABC, Generic[RequestT, ResponseT]):
         if what in ("", "state", "online", f"{self._other}", f"{self._other}-id"):
             self._own_changed = True
             self._bell.ring()
+
+    def know(self, own: Mapping[str, str | None]) -> None:
+        """Takes what a bus has read of its directory, so that it need not be read again at once."""
+        self._own, self._own_changed = dict(own), False
 
     # Hooks. All of them run in the control task, so none must wait for the device itself.
 
@@ -213,6 +225,8 @@ class XenbusDevice(ABC, Generic[RequestT, ResponseT]):
                 await self._lose(error)
             else:
                 await self.fatal(error)
+        finally:
+            self._leave_ahead()
 
     @abstractmethod
     async def _advance(self) -> None: ...
@@ -288,42 +302,91 @@ class XenbusDevice(ABC, Generic[RequestT, ResponseT]):
         texts = format_nodes(self.protocol, self._side, nodes or {})
         writes = {f"{self.nodename}/{name}": text for name, text in texts.items()}
         writes[f"{self.nodename}/state"] = str(int(new))
-        store = self.domain.store
-
-        async def attempt(tx: object) -> bool:
-            names = (self._other, "state")
-            seen = await store.read_many([f"{self.nodename}/{name}" for name in names], tx)
-            if not self._is_ours(*seen):
-                return False
-            await store.write_many(writes, tx)
-            return True
-
         self._move(new)
-        written = await store.transact(attempt)
+        written = await self._write_if_ours(writes)
         if written:
             self._own["state"] = writes[f"{self.nodename}/state"]
         else:
             self._look_again()
         return written
 
+    async def _write_if_ours(self, writes: dict[str, str]) -> bool:
+        store = self.domain.store
+        # Whoever publishes first may have it, for they all look at the same nodes.
+        ahead, self._ahead = self._ahead or store.begin(), None
+        if ahead is not None:
+            try:
+                if not self._is_ours(*await ahead.seen(self._guards)):
+                    return False
+                await ahead.commit(writes)
+                return True
+            except Conflict as conflict:
+                self.log.debug("once more: %s", conflict)
+            finally:
+                ahead.discard()
+
+        async def attempt(tx: object) -> bool:
+            if not self._is_ours(*await store.read_many(self._guards, tx)):
+                return False
+            await store.write_many(writes, tx)
+            return True
+
+        return await store.transact(attempt)
+
+    @property
+    def _guards(self) -> list[str]:
+        """The nodes that say whether the directory is still as we know it."""
+        return [f"{self.nodename}/{self._other}", f"{self.nodename}/state"]
+
+    async def _capture(self) -> None:
+        """Asks ahead for what the next `_publish` has to see; its answer comes while other work is done."""
+        if self._ahead is None:
+            return
+        try:
+            await self._ahead.capture(self._guards)
+        except XenstoreError as error:
+            # There are other ways to publish.
+            self.log.debug("cannot begin ahead: %s", error)
+            self._leave_ahead()
+
+    def _leave_ahead(self) -> None:
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            ahead.discard()
+
     @abstractmethod
     def _is_ours(self, otherend: str | None, state: str | None) -> bool:
         """Whether our directory, with these nodes in it, is still the one that we know."""
 
-    async def _look(self, own: tuple[str, ...], other: tuple[str, ...]) -> None:
-        """Reads what may have changed, of both ends in one round trip, into `_own` and `_raw`."""
+    async def _look(self, other: tuple[str, ...], *, ahead: bool = False) -> None:
+        """Reads what may have changed, of both ends in one round trip, into `_own` and `_raw`.
+
+        Args:
+            other: nodes of the other end.
+            ahead: what the other end says will probably make us publish something; with the same round trip a
+                transaction is begun for that.
+        """
         own_due, raw_due = self._own_changed, self._raw_changed and bool(self.otherend)
-        if not (own_due or raw_due):
+        doubtful, self._doubtful = self._doubtful and not raw_due, False
+        if not (own_due or raw_due or doubtful):
             return
         self._own_changed, self._raw_changed = False, self._raw_changed and not raw_due
-        paths = [f"{self.nodename}/{name}" for name in own] if own_due else []
+        paths = [f"{self.nodename}/{name}" for name in self._own_names] if own_due else []
         if raw_due:
             paths += [f"{self.otherend}/{name}" for name in other]
+            if ahead and self._ahead is None:
+                self._ahead = self.domain.store.begin()
+        elif doubtful:
+            paths.append(f"{self.otherend}/state")
         values = await self.domain.store.read_many(paths)
         if own_due:
-            self._own = dict(zip(own, values, strict=False))
+            self._own = dict(zip(self._own_names, values, strict=False))
         if raw_due:
             self._raw = dict(zip(other, values[-len(other) :], strict=True))
+        elif doubtful:
+            self._settle_doubt(values[-1])
+            if self._raw_changed:
+                await self._look(other, ahead=ahead)
 
     def _look_again(self) -> None:
         """Has the control task read everything anew."""
@@ -347,11 +410,38 @@ class XenbusDevice(ABC, Generic[RequestT, ResponseT]):
     def _other_state(self) -> XenbusState:
         return parse_state(self._raw.get("state"), self.otherend_id)
 
-    async def _watch_otherend(self) -> None:
-        async with self.domain.store.watch(f"{self.otherend}/state") as changes:
-            async for _ in changes:
-                self._raw_changed = True
+    def _watch_otherend(self) -> None:
+        """Has the other end's state watched, from the next look on; that of a former other end is not any more."""
+        self._raw_changed = True
+        self._watching.cancel()
+        self._watching = trio.CancelScope()
+        changes = self.domain.store.begin_watch(f"{self.otherend}/state")
+        self._nursery.start_soon(self._hear_otherend, changes, self._watching)
+
+    async def _hear_otherend(self, changes: WatchLike, scope: trio.CancelScope) -> None:
+        with scope:
+            try:
+                # The first only says that the watch is there, or that and a change at once.
+                await anext(changes)
+                self._doubtful = True
                 self._bell.ring()
+                async for _ in changes:
+                    self._hear()
+            finally:
+                changes.close()
+
+    def _hear(self) -> None:
+        """The other end has published something."""
+        self._raw_changed = True
+        self._bell.ring()
+
+    def _settle_doubt(self, state: str | None) -> None:
+        """Compares the other end's state with what is known: it may have been published since, or published again.
+
+        What is published again without a change is news only from an end that is connected.
+        """
+        if state != self._raw.get("state") or state == str(int(XenbusState.Connected)):
+            self._raw_changed = True
 
     def _check_otherend(self, path: str | None, domid: str | None) -> tuple[str, int]:
         """Returns the other end's directory and domid as the toolstack wrote them."""

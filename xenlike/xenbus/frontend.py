@@ -95,12 +95,12 @@ class Frontend(XenbusDevice[RequestT, ResponseT]):
     """What becomes of `retried` operations whose backend died: they wait for its return, or fail."""
 
     _side = "frontend"
+    _own_names = ("backend", "backend-id", "state")
 
     def __init__(self, domain: DomainLike, nodename: str) -> None:
         super().__init__(domain, nodename)
         self._link: _Link | None = None
         self._attic = Attic()
-        self._watch_scope = trio.CancelScope()
         self._stored: str | None = None
         self._ready = False
         self._was_ready = False
@@ -223,7 +223,8 @@ class Frontend(XenbusDevice[RequestT, ResponseT]):
         if self._suspended:
             return
         while True:
-            await self._look(("backend", "backend-id", "state"), ("state", *backend_nodes(self.protocol)))
+            beginning = self.state in (XenbusState.Initialising, XenbusState.Initialised)
+            await self._look(("state", *backend_nodes(self.protocol)), ahead=beginning)
             if not await self._is_complete():
                 if self._removed:
                     self._changed.unpark_all()
@@ -265,21 +266,15 @@ class Frontend(XenbusDevice[RequestT, ResponseT]):
         self.otherend, self.otherend_id, self._stored = otherend, otherend_id, stored
         self._error = self._failure = None
         self._move(XenbusState.Initialising)
-        self._watch_scope.cancel()
-        self._watch_scope = trio.CancelScope()
-        self._raw, self._raw_changed = {}, True
-        # Its first event makes us look once more, so nothing is missed between our look and the watch.
-        self._nursery.start_soon(self._watch_backend, self._watch_scope)
-
-    async def _watch_backend(self, scope: trio.CancelScope) -> None:
-        with scope:
-            await self._watch_otherend()
+        self._raw = {}
+        self._watch_otherend()
 
     async def _share(self) -> None:
         """Shares ring, event channel and pages; Initialised."""
         raw = self._raw
         self.peer = parse_features(self.protocol, "backend", raw, self.otherend_id, partial=True)
         choice = choose_ring(raw, self.ring_layouts, self.ring_page_order, self.otherend_id)
+        await self._capture()
         link = self._link = _Link()
         link.ring_pages = SharedPages(self.domain, self.otherend_id, choice.nr_pages)
         link.channel = self.domain.events.alloc_unbound(self.otherend_id)

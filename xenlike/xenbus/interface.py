@@ -117,6 +117,42 @@ class EventsLike(Protocol):
         ...
 
 
+class WatchLike(Protocol):
+    """Yields the path of every change at or below a node."""
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        """Returns itself."""
+        ...
+
+    async def __anext__(self) -> str:
+        """Waits for the next."""
+        ...
+
+    def close(self) -> None:
+        """Ends it."""
+        ...
+
+
+class AheadLike(Protocol):
+    """A transaction whose steps are sent before their answers are needed; see `xenlike.domain.store_ahead`."""
+
+    async def capture(self, paths: Sequence[str]) -> None:
+        """Asks for nodes' values, which must not change until the commit."""
+        ...
+
+    async def seen(self, paths: Sequence[str]) -> Sequence[str | None]:
+        """Returns them, None where a node is missing; captures them now if that was not done before."""
+        ...
+
+    async def commit(self, nodes: Mapping[str, str]) -> None:
+        """Writes nodes and ends it; raises `Conflict` when another change came between."""
+        ...
+
+    def discard(self) -> None:
+        """Ends it without effect, unless it has ended."""
+        ...
+
+
 class StoreLike(Protocol):
     """A connection to xenstored. Relative paths are below the domain's own directory."""
 
@@ -134,6 +170,14 @@ class StoreLike(Protocol):
 
     def watch(self, path: str) -> AbstractAsyncContextManager[AsyncIterator[str]]:
         """Yields the path of every change at or below `path`, and `path` itself once at the start."""
+        ...
+
+    def begin_watch(self, path: str) -> WatchLike:
+        """As `watch`, sent with the next request."""
+        ...
+
+    def begin(self) -> AheadLike | None:
+        """Begins a transaction, sent with the next request; None while there are too many."""
         ...
 
     async def transact(self, action: Callable[[object], Awaitable[T]]) -> T:

@@ -9,10 +9,11 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from xenlike.backends.echo import EchoBack
-from xenlike.errors import PeerGone, ProtocolError
+from xenlike.errors import Conflict, PeerGone, ProtocolError
 from xenlike.frontends.echo import EchoFront
 from xenlike.io.echo import ECHO, EchoRequest, EchoResponse
 from xenlike.testing import Loopback, MockBackend, MockFrontend
+from xenlike.testing.fakestore import FakeAhead, FakeStore, FakeWatch
 from xenlike.xenbus import XenbusState as S
 
 
@@ -312,6 +313,98 @@ async def test_a_request_that_is_too_long_is_refused_and_nothing_else(against_ba
         await trio.lowlevel.checkpoint()
     assert EchoResponse.unpack(ring.read(0, EchoResponse.__layout__.size)).status == -1
     assert peer.heard() is S.Connected
+
+
+# What is sent ahead.
+
+
+@pytest.mark.parametrize("half", ["frontend", "backend"])
+async def test_a_state_that_changed_behind_the_first_event_is_seen(monkeypatch, half):
+    """The daemon may make one event of a watch's registration and of a change that follows the first look."""
+    async with Loopback() as machine:
+        quiet = await machine.add_domain("mock", buses=False)
+        real, wait = FakeStore.read_many, FakeWatch.__anext__
+        ready = trio.Event()
+
+        async def read_many(self, paths, tx=None):
+            values = await real(self, paths, tx)
+            for path, value in zip(paths, values, strict=True):
+                if path == f"{peer.path}/state" and not ready.is_set():
+                    assert value != str(int(change["state"]))
+                    for name, text in change.items():
+                        machine.tree.write(f"{peer.path}/{name}", text)
+                    ready.set()
+            return values
+
+        async def late(self):
+            if self.path == f"{peer.path}/state":
+                await ready.wait()
+            return await wait(self)
+
+        monkeypatch.setattr(FakeStore, "read_many", read_many)
+        monkeypatch.setattr(FakeWatch, "__anext__", late)
+        change: dict[str, str]
+        peer: MockBackend | MockFrontend
+        if half == "frontend":
+            peer = MockBackend(machine, machine.plug("echo", driver=quiet))
+            change = {"state": str(int(S.InitWait))}
+            await peer.hear(S.Initialised)
+        else:
+            peer = front = MockFrontend(machine, machine.plug("echo", guest=quiet))
+            change = {**front.share_ring(ECHO)[1], "state": str(int(S.Initialised))}
+            await peer.hear(S.Connected)
+        assert ready.is_set()
+
+
+@pytest.mark.parametrize("obstacle", ["every commit conflicts", "there is no room for one", "it is refused"])
+async def test_devices_connect_without_transactions_that_were_begun_ahead(monkeypatch, obstacle):
+    async def conflict(self, nodes):
+        raise Conflict("EAGAIN", "transaction")
+
+    async def refuse(self, paths):
+        raise Conflict("EAGAIN", "the store was restarted in mid-transaction")
+
+    if obstacle == "every commit conflicts":
+        monkeypatch.setattr(FakeAhead, "commit", conflict)
+    elif obstacle == "there is no room for one":
+        monkeypatch.setattr(FakeStore, "begin", lambda self: None)
+    else:
+        monkeypatch.setattr(FakeAhead, "capture", refuse)
+    async with Loopback() as machine:
+        device = await machine.attach("echo")
+        assert await device.frontend.upper(b"x") == b"X"
+        await machine.detach(device)
+
+
+async def test_what_was_begun_ahead_is_ended_whatever_comes(monkeypatch):
+    begun, ended = [], []
+    real_begin, real_commit, real_discard = FakeStore.begin, FakeAhead.commit, FakeAhead.discard
+
+    def begin(self):
+        begun.append(real_begin(self))
+        return begun[-1]
+
+    async def commit(self, nodes):
+        ended.append(self)
+        await real_commit(self, nodes)
+
+    def discard(self):
+        ended.append(self)
+        real_discard(self)
+
+    monkeypatch.setattr(FakeStore, "begin", begin)
+    monkeypatch.setattr(FakeAhead, "commit", commit)
+    monkeypatch.setattr(FakeAhead, "discard", discard)
+    async with Loopback() as machine:
+        for number in range(3):
+            device = await machine.attach("echo", number)
+            await machine.detach(device)
+        other = await machine.attach("echo")
+        await machine.kill(machine.driver)
+        await wait_all_tasks_blocked()
+        assert not other.frontend.connected
+        assert begun
+        assert set(begun) == set(ended)
 
 
 # Errors of our own.
