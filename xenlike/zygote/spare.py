@@ -7,8 +7,8 @@
 
 A fork shares all memory with the zygote, and pays for each page on its first write to it: for fifteen hundred
 pages, and as many cold caches, until a domain's function is called. The spare has paid when it is asked for:
-it has run a small event loop and thrown it away. That is all it has done; it is in no way another process than
-one that is forked at the request. As Android's pool of unspecialized processes.
+it has played a domain's first moments (`rehearsal`) and thrown them away. In all else it is what a fork at the
+request would be. As Android's pool of unspecialized processes.
 """
 
 from __future__ import annotations
@@ -19,14 +19,9 @@ import socket
 import sys
 from typing import NoReturn
 
-import trio.lowlevel
-
 from xenlike import _core
 from xenlike._core.fds import recv_message, send_message
 from xenlike.zygote.child import REQUEST, be_domain, name_process
-
-ROUNDS = 3
-"""Of the rehearsal: what runs eight times is rewritten by the interpreter for what it has seen."""
 
 
 class Spare:
@@ -81,11 +76,8 @@ def _wait(zygote: socket.socket) -> NoReturn:
     """Rehearses and waits; is a domain then, or leaves when the zygote is gone."""
     try:
         name_process(b"xl-spare")
+        rehearse(1)
         gc.enable()
-        rehearse()
-        # The domain's own collections need not look at this any more.
-        gc.collect()
-        gc.freeze()
         request, fds = recv_message(zygote, REQUEST.size, 2)
         zygote.close()
         if request:
@@ -95,30 +87,23 @@ def _wait(zygote: socket.socket) -> NoReturn:
     os._exit(0)
 
 
-def rehearse() -> None:
-    """Does in small what every domain does first, so that its memory and its caches are there."""
-    import trio
+def rehearse(rounds: int) -> None:
+    """Plays what every domain does first, so that its memory and its caches are there; never fails.
 
-    for _ in range(ROUNDS):
-        trio.run(_rehearsal)
+    Args:
+        rounds: how often.
+    """
+    try:
+        import trio
 
+        from xenlike.zygote.rehearsal import Stage, play
 
-async def _rehearsal() -> None:
-    import trio
-
-    async def listener(sock: socket.socket, heard: trio.Event) -> None:
-        with trio.CancelScope(), trio.move_on_after(1):
-            await trio.lowlevel.wait_readable(sock)
-        heard.set()
-
-    near, far = socket.socketpair()
-    with near, far:
-        for _ in range(ROUNDS):
-            heard = trio.Event()
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(listener, near, heard)
-                await trio.lowlevel.checkpoint()
-                far.send(b"x")
-                await heard.wait()
-                nursery.cancel_scope.cancel()
-            near.recv(1)
+        for _ in range(rounds):
+            with Stage.opened() as stage:
+                trio.run(play, stage)
+    except Exception as error:
+        # It was for speed only.
+        sys.stderr.write(f"xenlike: the rehearsal of a domain's birth failed: {error!r}\n")
+    # A domain's own collections need not look at this any more.
+    gc.collect()
+    gc.freeze()
