@@ -118,7 +118,8 @@ class GuestConsole:
         while data:
             try:
                 sent = self._streams.input.write(data)
-            except ProtocolError:
+            except (ProtocolError, ValueError):
+                # It broke its console, or that is closed.
                 return
             data = data[sent:]
             if self._streams.kick():
@@ -132,6 +133,8 @@ class GuestConsole:
         if self._stdio >= 0:
             os.close(self._stdio)
             self._stdio = -1
+        # Before the page it lies in: the interpreter's last collection knows no order among the two.
+        self._streams.close()
         try:
             self._channel.close()
             self._mapping.unmap()

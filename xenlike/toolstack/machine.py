@@ -176,7 +176,8 @@ class Machine:
     def _is_up(self, guest: Guest) -> None:
         guest.enter("up")
         # It may have died on the way, when there was nothing to bury yet.
-        self._bury_the_dead()
+        if not self._lives(guest.domid):
+            self._bury_the_dead()
 
     async def _boot(self, guest: Guest, how: int) -> None:
         """Creates the domain, its directories and its devices; undoes all of it on any error."""
@@ -208,6 +209,11 @@ class Machine:
             if stdio_write >= 0:
                 os.close(stdio_write)
                 stdio_write = -1
+            directories = domain_nodes(
+                created.domid, spec.name, spec.memory >> 10, created.console_port, created.store_port
+            )
+            # As xl does it, before the domain runs. It takes the store longer than what follows takes us.
+            introduction = await self._plugs.introduce(spec, created.domid, created.store_port, directories, images)
             feed = self._feeder(spec.name)
             console = GuestConsole(self.domain0, created.domid, created.console_port, stdio_read, feed)
             stdio_read = -1
@@ -215,11 +221,8 @@ class Machine:
             if how & hc.XENLIKE_CREATE_FORK:
                 # Not before somebody listens: a domain may end as soon as it begins.
                 self.hypercalls.unpause_domain(created.domid)
-            directories = domain_nodes(
-                created.domid, spec.name, spec.memory >> 10, created.console_port, created.store_port
-            )
             try:
-                await self._plugs.connect(guest, directories, images)
+                await introduction.answered()
             except OSError:
                 if self._lives(created.domid):
                     raise

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from xenlike.abi.xenbus import XenbusState
+from xenlike.domain.store_requests import Pipeline
 from xenlike.errors import ConfigError, MachineError, NoSuchDevice, NoSuchDomain, XenstoreError
 from xenlike.io.vdev import parse_vdev
 from xenlike.toolstack.devices import DOMAIN_0, Device, Disk
@@ -33,6 +34,7 @@ from xenlike.xenbus.registry import driver_types
 if TYPE_CHECKING:
     from xenlike.domain.domain import Domain
     from xenlike.domain.store import Store, Transaction
+    from xenlike.domain.store_ahead import Sent
     from xenlike.toolstack.guest import Guest
 
 log = logging.getLogger(__name__)
@@ -109,26 +111,36 @@ class Plugs:
     async def make(self, directories: Sequence[Directory], tx: Transaction | None = None) -> None:
         """Makes directories with their permissions and nodes, in one round trip."""
         async with (tx or self._store).pipeline() as requests:
-            for directory in directories:
-                requests.mkdir(directory.path)
-                requests.set_perms(directory.path, directory.perms)
-                for name, value in directory.nodes.items():
-                    requests.write(f"{directory.path}/{name}", value)
+            _make(requests, directories)
 
-    async def connect(self, guest: Guest, directories: Sequence[Directory], images: Images) -> None:
-        """Introduces a new domain to the store, with its directories and devices."""
-        attachments = [self._attachment(guest, device) for device in guest.spec.devices]
+    async def introduce(
+        self, spec: DomainSpec, domid: int, store_port: int, directories: Sequence[Directory], images: Images
+    ) -> Sent:
+        """Introduces a new domain to the store, with its directories and devices.
+
+        Args:
+            spec: its description.
+            domid: its number.
+            store_port: where the store's daemon binds.
+            directories: its own.
+            images: of its disks.
+
+        Returns:
+            The requests, on their way: the store has enough to do for a domain to be started meanwhile.
+        """
         every = list(directories)
-        for attachment, device in zip(attachments, guest.spec.devices, strict=True):
+        for device in spec.devices:
+            attachment = Attachment(device.type, device.id, domid, self._backend_domid(device))
             await self._send_image(attachment, device, images)
             every += self._directories(attachment, device)
-        await self.make(every)
+        requests = Pipeline()
+        _make(requests, every)
         # Not before: a domain that looks for its directories finds them, and may read them.
-        async with self._store.pipeline() as requests:
-            requests.introduce(guest.domid, 0, guest.running.store_port)
-            if guest.spec.backends:
-                for name, value in BACKEND_QUOTAS.items():
-                    requests.set_quota(guest.domid, name, value)
+        requests.introduce(domid, 0, store_port)
+        if spec.backends:
+            for name, value in BACKEND_QUOTAS.items():
+                requests.set_quota(domid, name, value)
+        return self._store.send(requests)
 
     def _attachment(self, guest: Guest, device: Disk | Device) -> Attachment:
         return Attachment(device.type, device.id, guest.domid, self._backend_domid(device))
@@ -373,6 +385,14 @@ class Plugs:
                 log.warning("%s of %s: %s", device.name, guest.name, error)
             finally:
                 close_images(images)
+
+
+def _make(requests: Pipeline, directories: Sequence[Directory]) -> None:
+    for directory in directories:
+        requests.mkdir(directory.path)
+        requests.set_perms(directory.path, directory.perms)
+        for name, value in directory.nodes.items():
+            requests.write(f"{directory.path}/{name}", value)
 
 
 def find_device(guest: Guest, name: str) -> Disk | Device:
