@@ -6,28 +6,35 @@
         print(guest.wait())
 
 The machine runs in a thread of its own; each call here waits for its counterpart there.
+
+A guest's functions are often in the script that starts it, and so a guest imports this module, without ever
+opening a machine: what that takes is imported when one is opened.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
-from types import TracebackType
-from typing import Self, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
 import trio
 
-from xenlike.abi.driver import Driver
 from xenlike.errors import HypervisorGone, MachineError
-from xenlike.toolstack.config import Action
-from xenlike.toolstack.consoles import Sink
-from xenlike.toolstack.control_wire import DomainInfo
-from xenlike.toolstack.devices import Device, Disk
-from xenlike.toolstack.exits import Exit
-from xenlike.toolstack.guest import Guest
-from xenlike.toolstack.machine import Machine, run_machine
-from xenlike.toolstack.spec import Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+    from xenlike.abi.driver import Driver
+    from xenlike.toolstack.config import Action
+    from xenlike.toolstack.consoles import Sink
+    from xenlike.toolstack.control_wire import DomainInfo
+    from xenlike.toolstack.devices import Device, Disk
+    from xenlike.toolstack.exits import Exit
+    from xenlike.toolstack.guest import Guest
+    from xenlike.toolstack.machine import Machine
+    from xenlike.toolstack.spec import Entry
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -105,6 +112,8 @@ class SyncMachine:
             self._ready.set()
 
     async def _main(self) -> None:
+        from xenlike.toolstack.machine import run_machine
+
         async with run_machine(*self._arguments) as machine:
             self._stop = trio.Event()
             self._token = trio.lowlevel.current_trio_token()
@@ -206,6 +215,8 @@ class OpenMachine:
 
     def __init__(self, name: str, runtime_dir: Path | str | None, console: Sink | None) -> None:
         self._arguments = (name, runtime_dir, console)
+        from xenlike.toolstack.machine import run_machine
+
         self._sync: SyncMachine | None = None
         self._async = run_machine(*self._arguments)
 
