@@ -286,6 +286,12 @@ class SpinnerCore:
     def _spin(self, limit_ns: int) -> bool:
         return bool(lib.xl_spin(self._spinner, self._array, len(self._rings), limit_ns))
 
+    @property
+    def missed(self) -> int:
+        """How many spins have ended without work."""
+        count: int = self._spinner.misses
+        return count
+
     def _plan(self, limit_ns: int) -> int:
         length: int = lib.xl_spin_plan(self._spinner, limit_ns)
         return length

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Generic, cast
 import trio
 
 from xenlike.errors import PeerGone
-from xenlike.xenbus.polling import Patience, Polling
+from xenlike.xenbus.polling import Patience, Polling, Spins
 from xenlike.xenbus.typevars import RequestT, ResponseT
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ class BackQueueStatistics:
         responses: sent.
         notifications: sent to the frontend.
         unanswered: requests without a response yet.
+        spins_hit: spins that brought requests.
+        spins_missed: spins that brought none.
         sleeps: times it slept on the event channel.
         spurious: wakes that brought nothing.
     """
@@ -56,6 +58,8 @@ class BackQueueStatistics:
     responses: int
     notifications: int
     unanswered: int
+    spins_hit: int
+    spins_missed: int
     sleeps: int
     spurious: int
 
@@ -82,6 +86,7 @@ class BackQueue(Generic[RequestT, ResponseT]):
         self._closed = False
         self._sleeps = 0
         self._patience = Patience()
+        self._spins = Spins()
         self._polling = Polling.current()
         self._polling.add(ring)
 
@@ -122,7 +127,7 @@ class BackQueue(Generic[RequestT, ResponseT]):
             self._left = self._budget
             if self._fill():
                 return
-            if self._polling.spin(self._ring) or self._ring.arm():
+            if self._polling.spin(self._ring, self._spins) or self._ring.arm():
                 continue
             if await self._sleep():
                 return
@@ -203,6 +208,8 @@ class BackQueue(Generic[RequestT, ResponseT]):
             responses=ring.pushed,
             notifications=ring.notifications,
             unanswered=ring.popped - ring.pushed,
+            spins_hit=self._spins.hit,
+            spins_missed=self._spins.missed,
             sleeps=self._sleeps,
             spurious=self._patience.spurious,
         )

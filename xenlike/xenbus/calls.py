@@ -111,6 +111,8 @@ class FrontQueueStatistics:
         in_flight: requests without a response yet.
         forgotten: those of them whose caller was cancelled.
         full: times a caller had to wait for room in the ring.
+        spins_hit: spins that brought responses.
+        spins_missed: spins that brought none.
         sleeps: times the receive task slept on the event channel.
         spurious: wakes that brought nothing.
     """
@@ -121,5 +123,7 @@ class FrontQueueStatistics:
     in_flight: int
     forgotten: int
     full: int
+    spins_hit: int
+    spins_missed: int
     sleeps: int
     spurious: int

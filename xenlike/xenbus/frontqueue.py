@@ -26,7 +26,7 @@ import trio
 
 from xenlike.errors import PeerGone, ProtocolError
 from xenlike.xenbus.calls import Call, Forgotten, FrontQueueStatistics, id_place
-from xenlike.xenbus.polling import Patience, Polling
+from xenlike.xenbus.polling import Patience, Polling, Spins
 from xenlike.xenbus.typevars import RequestT, ResponseT
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ class FrontQueue(Generic[RequestT, ResponseT]):
         self._full = 0
         self._sleeps = 0
         self._patience = Patience()
+        self._spins = Spins()
         self._polling = Polling.current()
         self._polling.add(ring)
 
@@ -271,7 +272,7 @@ class FrontQueue(Generic[RequestT, ResponseT]):
                 if quiet < _QUIET_ROUNDS:
                     await trio.lowlevel.checkpoint()
                     continue
-                if self._polling.spin(self._ring):
+                if self._polling.spin(self._ring, self._spins):
                     continue
                 self._armed = self._armed or not self._ring.arm()
                 if not self._armed:
@@ -323,7 +324,7 @@ class FrontQueue(Generic[RequestT, ResponseT]):
     def _poll(self, call: Call) -> None:
         """Polls for a caller that is alone, as long as that brings something."""
         try:
-            while call.remaining and self._polling.spin(self._ring) and self._drain():
+            while call.remaining and self._polling.spin(self._ring, self._spins) and self._drain():
                 pass
         except ProtocolError as error:
             self._break(error)
@@ -386,6 +387,8 @@ class FrontQueue(Generic[RequestT, ResponseT]):
             in_flight=self._in_flight,
             forgotten=len(self._forgotten.ids),
             full=self._full,
+            spins_hit=self._spins.hit,
+            spins_missed=self._spins.missed,
             sleeps=self._sleeps,
             spurious=self._patience.spurious,
         )

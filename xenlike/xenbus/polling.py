@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
@@ -15,12 +16,26 @@ if TYPE_CHECKING:
 _current: trio.lowlevel.RunVar[Polling] = trio.lowlevel.RunVar("xenlike.xenbus.polling")
 
 
+@dataclass(slots=True)
+class Spins:
+    """What spinning has brought one ring.
+
+    Attributes:
+        hit: spins that its task began and after which it had work.
+        missed: those after which it had none; ones that were left out do not count.
+    """
+
+    hit: int = 0
+    missed: int = 0
+
+
 class Polling:
     """The rings of one domain, which is one trio run, and its spinner."""
 
     def __init__(self) -> None:
         self._rings: tuple[RingEnd, ...] = ()
         self._spinner = Spinner()
+        self._missed = 0
 
     @staticmethod
     def current() -> Polling:
@@ -40,23 +55,32 @@ class Polling:
         """Forgets the ring; to be called before it is closed."""
         self._rings = tuple(other for other in self._rings if other is not ring)
 
-    def spin(self, ring: RingEnd) -> bool:
+    def spin(self, ring: RingEnd, spins: Spins) -> bool:
         """Waits a little for work, if nobody else could use the time; not a checkpoint.
 
         Args:
             ring: the caller's own.
+            spins: what the caller counts for it.
 
         Returns:
             True if the caller's ring has work. False too when another one has: sleep, so that its task runs.
         """
         # Tasks of this scheduling round that have not run yet do not count as runnable. Who calls this
         # has been through a checkpoint before, and delays them by one spin at most.
-        if trio.lowlevel.current_statistics().tasks_runnable or not self._spinner.spin(self._rings):
+        if trio.lowlevel.current_statistics().tasks_runnable:
             return False
-        try:
-            return ring.available > 0
-        except ProtocolError:
-            return True
+        if self._spinner.spin(self._rings):
+            try:
+                found = ring.available > 0
+            except ProtocolError:
+                found = True
+            spins.hit += found
+            return found
+        # one that was left out has missed nothing
+        missed = self._spinner.missed
+        spins.missed += missed != self._missed
+        self._missed = missed
+        return False
 
     def statistics(self) -> SpinnerStatistics:
         """Returns the spinner's counters."""
