@@ -53,6 +53,19 @@ def polled_to_ring_h(batch: int) -> str:
     return f"polled, {batch} at a time, times as fast as ring.h"
 
 
+# Rings from Python to Python, and what else there is for it.
+SINGLE_TO_PEER = "single put and get, times as fast as subetha-ipc's push and pop"
+BATCH_TO_PIPE = "batches of 32, times as fast as a Pipe sending 32 at a time"
+TRIO_RUNNING = "trio to trio, both running, as a part of eventfd and wait_readable"
+TRIO_SLEEPING = "trio to trio, both asleep, as a part of eventfd and wait_readable"
+PAYLOAD_TO_PEER = "payload of 1 MiB, times as fast as the best of the others"
+
+
+def batch_to_peer(batch: int) -> str:
+    """Names the ratio of batches."""
+    return f"batches of {batch}, times as fast as subetha-ipc's buffer calls"
+
+
 GOALS: dict[str, dict[str, Goal]] = {
     "domains": {
         FORK: Goal(5.0),
@@ -70,6 +83,13 @@ GOALS: dict[str, dict[str, Goal]] = {
         polled_to_ring_h(8): Goal(1.0, "at least"),
         TO_BARE_RING_H: Goal(10.0, "at least"),
         ONE_WAY_TO_PEERS: Goal(1.5, "at least"),
+        batch_to_peer(32): Goal(1.3, "at least"),
+        batch_to_peer(256): Goal(2.0, "at least"),
+        BATCH_TO_PIPE: Goal(20.0, "at least"),
+        SINGLE_TO_PEER: Goal(1.2, "at least"),
+        TRIO_RUNNING: Goal(0.1),
+        TRIO_SLEEPING: Goal(1.3),
+        PAYLOAD_TO_PEER: Goal(2.0, "at least"),
     },
     "idle": {idle_guests(10): Goal(20.0)},
     "xenstore": {
