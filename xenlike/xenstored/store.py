@@ -467,9 +467,10 @@ class Store:
 
     def publish(self) -> None:
         """Passes on what changed since the last call, as one entry. `handle` and `mourn` do it themselves."""
-        if self.tree.journal and self._commit is not None:
-            entry = b"".join(self.tree.journal)
-            self.tree.journal.clear()
+        journal = self.tree.journal
+        if journal and self._commit is not None:
+            entry = journal[0] if len(journal) == 1 else b"".join(journal)
+            journal.clear()
             self._commit(entry)
 
 

@@ -287,8 +287,9 @@ class Tree(View):
         node = self.nodes[path]
         if node.shared:
             node = self.nodes[path] = node.copy()
-        node.perms = self.live(node.perms, node.generation)
-        node.generation = self.next_generation()
+        if len(node.perms) > 1:
+            node.perms = self.live(node.perms, node.generation)
+        self.generation = node.generation = self.generation + 1
         return node
 
     def _insert(self, path: bytes, value: bytes, perms: Perms) -> None:

@@ -75,6 +75,8 @@ class WatchTable:
                 also those above it.
         """
         by_path = self._by_path
+        if not by_path:
+            return []
         here = by_path.get(path)
         if exact or path[0] == 0x40:  # @: a special event is below nothing
             return list(here) if here else []
