@@ -8,6 +8,7 @@
  * does not make a test wait.
  */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -206,7 +207,11 @@ int open(const char *path, int flags, ...)
 
 int clock_gettime(clockid_t clock, struct timespec *now)
 {
-    int result = syscall(SYS_clock_gettime, clock, now);
+    static int (*genuine)(clockid_t, struct timespec *);
+
+    if (!genuine) /* the C library's, which needs no system call: the daemon is also measured */
+        genuine = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+    int result = genuine(clock, now);
 
     if (!result && clock == CLOCK_MONOTONIC) {
         now->tv_sec = now->tv_sec * 1000 + now->tv_nsec / 1000000;
