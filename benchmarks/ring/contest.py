@@ -108,6 +108,7 @@ class Contest:
                     figure.note = contestant.note
                     if contestant.explain is not None:
                         figure.note += contestant.explain(outcome, contestant.steps)
+                    self._aim(contestant, contestant.steps, outcome)
                     if contestant.unit == "µs":
                         contestant.p99s.append(percentile(outcome.near, 99) / 1e3)
                         figure.p99 = statistics.median(contestant.p99s)
@@ -118,14 +119,18 @@ class Contest:
 
     def _calibrate(self, contestant: Contestant) -> None:
         steps = contestant.first_count
-        outcome = self._run(contestant, steps)
-        for _ in range(2):
-            # The first few hundred say little about a fast one.
-            contestant.steps = min(MOST_STEPS, max(1, int(steps * self._seconds * 1e9 / outcome.ns)))
-            if contestant.steps < 20 * steps:
-                break
-            steps = contestant.steps // 10
+        for _ in range(3):
             outcome = self._run(contestant, steps)
+            self._aim(contestant, steps, outcome)
+            # The first few hundred say little about a fast one.
+            if contestant.steps < 4 * steps:
+                break
+            steps = contestant.steps // 2
+
+    def _aim(self, contestant: Contestant, steps: int, outcome: Outcome) -> None:
+        """Sets the length of the next run; anew after each, for the host may have been busy during this one."""
+        wanted = int(steps * self._seconds * 1e9 / outcome.ns)
+        contestant.steps = min(MOST_STEPS, 20 * steps, max(contestant.first_count // 4, 1, wanted))
 
     def ratio(self, name: str, over: Contestant, under: Contestant) -> None:
         """Adds the figure of how many times as much the first is as the second, round by round.

@@ -34,7 +34,7 @@ def _rings(stage: int | None) -> Generator[Connection]:
     )
 
 
-STAGED = Peer("put and get", lambda _: _rings(None))
+STAGED = Peer("put and get, staged", lambda _: _rings(None), trips=False)
 AT_ONCE = Peer("put and get, a stage of 1", lambda _: _rings(1))
 """`put` publishes every entry."""
 

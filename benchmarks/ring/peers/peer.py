@@ -19,15 +19,13 @@ class Peer:
         connect: given the size of a message in bytes, makes what both processes share, and removes it in the end.
         needs: the module it comes from; empty if that is Python's own.
         package: what to install for it.
-        largest: bytes of a message; 0 if there is no bound that matters.
         batches: given entries a call, its own loops for so many entries of 64 B at once, where it has such calls.
-        trips: whether round trips make sense.
+        trips: whether a message goes out before the next is put, so that an answer can come.
     """
 
     name: str
     connect: Callable[[int], AbstractContextManager[Connection]]
     needs: str = ""
     package: str = ""
-    largest: int = 0
     batches: Callable[[int], Ends] | None = None
     trips: bool = True

@@ -98,4 +98,4 @@ def buffers(batch: int) -> Generator[tuple[Opener, Opener]]:
         yield sender, receiver
 
 
-PEERS = (Peer("subetha-ipc", connect, "subetha", "subetha-ipc", largest=64, batches=buffers),)
+PEERS = (Peer("subetha-ipc", connect, "subetha", "subetha-ipc", batches=buffers),)
