@@ -92,6 +92,11 @@ def test_a_tree_looks_as_xens_does(run, store):
     assert run("tree", "/vm/web", "-p").output == 'name = "web"   (n0)\n'
 
 
+def test_a_tree_may_be_deeper_than_pythons_stack(run, store):
+    store.write("/a" * 1000, "deep")
+    assert run("tree", "/a").output.splitlines()[-1] == " " * 998 + 'a = "deep"'
+
+
 def test_permissions_of_a_whole_subtree(run, store):
     store.write("/a/b/c", "")
     assert run("chmod", "-r", "/a", "n0", "r3").exit_code == 0
