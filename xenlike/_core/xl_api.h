@@ -9,7 +9,6 @@
 #define XL_API_H
 
 struct xl_ring;
-struct xl_batch;
 struct xl_stream;
 struct xl_spinner;
 
@@ -56,8 +55,6 @@ int xl_ring_ready(struct xl_ring *ring);
 int xl_ring_room(struct xl_ring *ring);
 int xl_ring_push(struct xl_ring *ring, const void *entries, uint64_t bytes, uint32_t count);
 int xl_ring_pop(struct xl_ring *ring, void *out, uint64_t bytes, uint32_t limit);
-int xl_batch_push(struct xl_batch *batch);
-int xl_batch_pop(struct xl_batch *batch);
 int xl_ring_kick(struct xl_ring *ring);
 int xl_ring_kick_fd(struct xl_ring *ring, int fd);
 int xl_ring_arm(struct xl_ring *ring, uint32_t ahead);

@@ -228,16 +228,6 @@ int xl_ring_pop(struct xl_ring *ring, void *out, uint64_t bytes, uint32_t limit)
 	return (int)count;
 }
 
-int xl_batch_push(struct xl_batch *batch)
-{
-	return xl_ring_push(batch->ring, batch->memory, batch->bytes, batch->count);
-}
-
-int xl_batch_pop(struct xl_batch *batch)
-{
-	return xl_ring_pop(batch->ring, batch->memory, batch->bytes, batch->count);
-}
-
 /* Whether the peer must be notified of what was pushed since the last kick. */
 int xl_ring_kick(struct xl_ring *ring)
 {

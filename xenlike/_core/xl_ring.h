@@ -118,12 +118,4 @@ struct xl_ring {
 	uint64_t arms, late;          /* arms; those that found work and forbade sleep */
 };
 
-/* A push or pop with its memory, ready to be called: one argument is much cheaper to pass from Python. */
-struct xl_batch {
-	struct xl_ring *ring;
-	void *memory;
-	uint64_t bytes;
-	uint32_t count;
-};
-
 #endif
