@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 
@@ -9,6 +10,7 @@ from xenlike.benchmarks import goals
 from xenlike.benchmarks.figures import Figure
 from xenlike.benchmarks.ring.native import plots
 from xenlike.benchmarks.ring.native import programs as contestants
+from xenlike.benchmarks.ring.native.decide import as_text, decide
 from xenlike.benchmarks.ring.native.programs import CONTESTANTS, Contestant, Programs, workshop
 from xenlike.benchmarks.ring.native.races import BATCHES, ENTRIES, SLOTS, Race, Wait, check, two_cpus
 from xenlike.benchmarks.ring.native.results import Results
@@ -100,7 +102,10 @@ def measure(bench: Bench) -> None:
             try:
                 _run(bench, "every size", whole, programs, every, cpus, seconds / 2, bench.plan.samples)
             finally:
+                choices = decide(whole)
                 bench.attach("matrix", whole.table())
+                bench.attach("layouts", [dataclasses.asdict(choice) for choice in choices])
+                bench.remark(as_text(choices))
 
 
 def _possible(programs: Programs, races: Sequence[Race]) -> list[Race]:

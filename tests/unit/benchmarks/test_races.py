@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xenlike.benchmarks.ring.native import plots, races, results
+from xenlike.benchmarks.ring.native.decide import WAITS, decide
 from xenlike.benchmarks.ring.native.measure import AGAIN, main_courses, matrix
 from xenlike.benchmarks.ring.native.programs import CACHELINE, CONTESTANTS, RING_H, XEN, Contestant, Programs
 from xenlike.benchmarks.ring.native.races import Race
@@ -114,3 +115,32 @@ def test_a_contestant_that_cannot_be_compiled_says_why(tmp_path: Path, monkeypat
 def test_a_picture_that_cannot_be_written_is_refused_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="no folder"):
         plots.check(tmp_path / "nowhere" / "rings.png")
+
+
+def matrix_of(speeds: dict[tuple[Contestant, int], float]) -> Results:
+    """One round at one size: rates by contestant and batch, the same polled and with events."""
+    found = Results()
+    found.rounds = [
+        {
+            Race(who, "reqrsp", 64, 32, batch, wait): sample(rate, 60)
+            for (who, batch), rate in speeds.items()
+            for wait in WAITS
+        }
+    ]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("cacheline", "layout"),
+    [
+        ({1: 2.0, 8: 1.0}, "cacheline"),
+        ({1: 1.02, 8: 1.02}, "xen"),  # no more than the control differs from itself
+        ({1: 2.0, 8: 0.9}, "xen"),  # faster over all, and yet too slow somewhere
+    ],
+)
+def test_a_layout_is_chosen_only_if_it_gains_and_never_loses(cacheline: dict[int, float], layout: str) -> None:
+    speeds = {(who, batch): 1.0 for who in (XEN, RING_H) for batch in (1, 8)}
+    speeds |= {(CACHELINE, batch): rate for batch, rate in cacheline.items()}
+    (choice,) = decide(matrix_of(speeds))
+    assert (choice.entry, choice.slots, choice.layout) == (64, 32, layout)
+    assert choice.worst == min(cacheline.values()) if layout == "cacheline" else choice.worst == 1.0
