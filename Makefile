@@ -51,7 +51,7 @@ demo: build
 	$(BIN)/xenlike demo $(ARGS)
 
 test: build
-	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n auto $(ARGS)
 
 lint: build
 	$(BIN)/ruff check .

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 
 import hypothesis
 import pytest
@@ -18,12 +17,20 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 # A shell starts background jobs with Ctrl-C ignored, and programs hand that on: tests of it would wait for ever.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-HERE = Path(__file__).resolve().parent
 MACHINES = ("drivers", "examples", "faults", "hostile", "interop", "system")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps tests that start machines in one process of `pytest -n`: each looks for what the one before left behind."""
-    for item in items:
-        if item.path.is_relative_to(HERE) and item.path.relative_to(HERE).parts[0] in MACHINES:
-            item.add_marker(pytest.mark.xdist_group("machines"))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Under `pytest -n` one process runs all that starts machines, since each of those looks for leftovers.
+
+    The others take the rest, file by file.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduler(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "machines" if file.split("/")[1] in MACHINES else file
+
+    return Scheduler(config, log)

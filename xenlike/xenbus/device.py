@@ -153,7 +153,10 @@ class XenbusDevice(ABC, Generic[RequestT, ResponseT]):
     # Hooks. All of them run in the control task, so none must wait for the device itself.
 
     async def setup(self) -> Mapping[str, NodeValue] | None:
-        """Prepares for a connection; returns nodes to publish with the next state."""
+        """Prepares for a connection; returns nodes to publish with the next state.
+
+        A frontend's is called again after `GrantBusy`: the backend of before may be about to unmap a page.
+        """
         return None
 
     async def disconnect(self) -> None:

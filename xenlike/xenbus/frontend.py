@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, ClassVar, Concatenate, Literal, ParamSpec, Typ
 
 import trio
 
-from xenlike.errors import NoSuchDevice, PeerGone, ProtocolError
+from xenlike.errors import GrantBusy, NoSuchDevice, PeerGone, ProtocolError
 from xenlike.ring import FrontRing
 from xenlike.xenbus.device import XenbusDevice
 from xenlike.xenbus.frontqueue import FrontQueue
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 
     from xenlike.xenbus.interface import ChannelLike, DomainLike
     from xenlike.xenbus.negotiate import NodeValue
+
+BUSY_ATTEMPTS = 8
+BUSY_FIRST_S = 0.01
+"""Doubled each time: two and a half seconds in all, for a backend that is about to unmap."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -292,9 +296,19 @@ class Frontend(XenbusDevice[RequestT, ResponseT]):
             link.pool = PagePool(link.pool_pages, link.queue)
         self._nursery.start_soon(self._receive, link, link.queue)
         link.began = True
-        extra = await self.setup() or {}
+        extra = await self._set_up() or {}
         nodes = ring_nodes(choice, link.ring_pages.grefs, link.channel.port)
         await self._publish(XenbusState.Initialised, {**nodes, **extra})
+
+    async def _set_up(self) -> Mapping[str, NodeValue] | None:
+        """Calls `setup`, again if the backend of before has not let go of every page yet: it may be about to."""
+        for attempt in range(BUSY_ATTEMPTS):
+            try:
+                return await self.setup()
+            except GrantBusy as error:
+                self.log.debug("%s; once more", error)
+                await trio.sleep(BUSY_FIRST_S * (1 << attempt))
+        return await self.setup()
 
     async def _receive(self, link: _Link, queue: FrontQueue) -> None:
         try:

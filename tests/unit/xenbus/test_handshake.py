@@ -9,7 +9,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from xenlike.backends.echo import EchoBack
-from xenlike.errors import Conflict, PeerGone, ProtocolError
+from xenlike.errors import Conflict, GrantBusy, PeerGone, ProtocolError
 from xenlike.frontends.echo import EchoFront
 from xenlike.io.echo import ECHO, EchoRequest, EchoResponse
 from xenlike.testing import Loopback, MockBackend, MockFrontend
@@ -70,6 +70,35 @@ async def test_a_frontend_waits_for_each_step(against_frontend):
         nursery.start_soon(frontend.upper, b"x")
         await wait_for_request(ring, 0)
         await answer(ring, 0)
+
+
+@pytest.fixture
+def busy_pages(monkeypatch):
+    """Has a frontend's pages mapped by a backend of before, for so many attempts to set up."""
+    attempts = [0]
+
+    async def setup(self):
+        attempts[0] -= 1
+        if attempts[0] >= 0:
+            raise GrantBusy(errno.EBUSY, "still mapped")
+
+    monkeypatch.setattr(EchoFront, "setup", setup)
+    monkeypatch.setattr("xenlike.xenbus.frontend.BUSY_FIRST_S", 0.0)
+    return attempts
+
+
+async def test_a_frontend_waits_for_pages_that_are_about_to_come_back(against_frontend, busy_pages):
+    busy_pages[0] = 3
+    await against_frontend.connect(ECHO)
+    assert error_of(against_frontend) is None
+
+
+async def test_a_frontend_gives_up_on_pages_that_never_come_back(against_frontend, busy_pages):
+    busy_pages[0] = 1000
+    await against_frontend.say(S.InitWait)
+    while error_of(against_frontend) is None:
+        await trio.lowlevel.checkpoint()
+    assert "still mapped" in error_of(against_frontend)
 
 
 async def test_a_backend_serves_a_ring_that_begins_near_the_wrap(against_backend):
