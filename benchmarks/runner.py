@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from xenlike.benchmarks.figures import Figure, Goal, GoalResult, compare
 from xenlike.benchmarks.goals import GOALS
 from xenlike.benchmarks.progress import progress_bar
 from xenlike.benchmarks.surroundings import Meanwhile, surroundings
+from xenlike.errors import MachineError
 
 SUBJECTS = ("domains", "block", "ring", "idle")
 PAGE_WIDTH = 130
@@ -65,21 +67,21 @@ class Options:
     Attributes:
         peers: whether other projects' rings and queues are measured beside ours, where installed.
         plot: where a picture goes, if one is wanted.
-        entry: bytes of an entry; 0 for the usual ones.
-        slots: entries of a ring; 0 for the usual ones.
+        entry: bytes of an entry; None for the usual ones.
+        slots: entries of a ring; None for the usual ones.
         batch: entries that are published at once; None for the usual ones.
     """
 
     peers: bool = True
     plot: Path | None = None
-    entry: int = 0
-    slots: int = 0
+    entry: int | None = None
+    slots: int | None = None
     batch: int | None = None
 
     @property
     def chosen(self) -> bool:
         """Whether the user wants one configuration, not all."""
-        return bool(self.entry or self.slots or self.batch is not None)
+        return (self.entry, self.slots, self.batch) != (None, None, None)
 
 
 FULL = Plan(matrix=True)
@@ -93,6 +95,7 @@ class Bench:
         plan: how much.
         options: what else the user chose.
         figures: what was found so far.
+        waived: goals that this run cannot judge, because what they compare with is not here or was not asked for.
         remarks: what a reader has to know, such as a peer that is not installed.
         attachments: tables for scripts only, by name.
     """
@@ -101,6 +104,7 @@ class Bench:
         self.plan = plan
         self.options = options or Options()
         self.figures: list[Figure] = []
+        self.waived: set[str] = set()
         self.remarks: list[str] = []
         self.attachments: dict[str, object] = {}
         self._progress = progress
@@ -110,6 +114,10 @@ class Bench:
         figure = Figure(name, unit, note=note)
         self.figures.append(figure)
         return figure
+
+    def waive(self, *goals: str) -> None:
+        """Takes goals out of this run, by the names of their figures."""
+        self.waived.update(goals)
 
     def remark(self, text: str) -> None:
         """Adds a line below the table."""
@@ -136,6 +144,20 @@ class Bench:
             yield step
         finally:
             self._progress.remove_task(task)
+
+
+def check_writable(path: Path) -> None:
+    """Refuses a file that could not be written in the end, before anything is measured.
+
+    Raises:
+        MachineError: why not.
+    """
+    if path.is_dir():
+        raise MachineError(f"{path} is a folder: name a file in it")
+    if not path.parent.is_dir():
+        raise MachineError(f"there is no folder {path.parent} for {path.name}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise MachineError(f"{path} cannot be written: {path.parent} is not ours to write to")
 
 
 def run(
@@ -168,11 +190,13 @@ def run(
     if plan is None:
         plan = QUICK if quick else dataclasses.replace(FULL, samples=repeat)
     measure = cast("Callable[[Bench], None]", import_module(f"xenlike.benchmarks.{subject}").measure)
+    if json_path is not None:
+        check_writable(json_path)
     where = surroundings()
     meanwhile = Meanwhile()
     progress = progress_bar()
     bench = Bench(plan, progress, options)
-    goals = GOALS.get(subject, {})
+    goals: dict[str, Goal] = {}
     results: list[GoalResult] = []
     complete = False
     try:
@@ -182,6 +206,7 @@ def run(
     finally:
         where |= meanwhile.report()
         where["plan"] = dataclasses.asdict(plan)
+        goals = {name: goal for name, goal in GOALS.get(subject, {}).items() if name not in bench.waived}
         results = compare(goals, bench.figures)
         if complete or bench.figures:
             _show(subject, where, bench, goals, complete=complete)

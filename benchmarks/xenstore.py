@@ -58,7 +58,7 @@ def measure(bench: Bench) -> None:
             bench.remark(
                 "Xen's xenstored cannot run here (xen-utils-4.17, and the tests of a checkout): nothing beside it"
             )
-            goals.waive("xenstore", goals.BESIDE_XENS)
+            bench.waive(*goals.BESIDE_XENS)
         for daemon in (ours, theirs):
             if daemon is not None:
                 clients.prepare(daemon.path)

@@ -316,9 +316,9 @@ def measure(bench: Bench) -> None:
             if (best := contest.best(found)) is not None:
                 contest.ratio(goals.batch_to_peer(size), ours[size], best)
             else:
-                goals.waive("ring", (goals.batch_to_peer(size),))
+                bench.waive(goals.batch_to_peer(size))
         if not pipes:
-            goals.waive("ring", (goals.BATCH_TO_PIPE,))
+            bench.waive(goals.BATCH_TO_PIPE)
         for pipe in pipes:
             contest.ratio(goals.BATCH_TO_PIPE, ours[32], pipe)
             contest.ratio("   256 a call, times as fast as a Pipe sending 32", ours[256], pipe)

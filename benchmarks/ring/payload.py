@@ -213,7 +213,7 @@ def measure(bench: Bench) -> None:
     """
     others = [*ALWAYS, *(peer for peer in installed(bench) if peer.name in CARRIERS)] if bench.options.peers else []
     if not others:
-        goals.waive("ring", (goals.PAYLOAD_TO_PEER,))
+        bench.waive(goals.PAYLOAD_TO_PEER)
     sizes = AT_A_FIRST_LOOK if bench.plan.samples == 1 else tuple(SIZES)
     for size in sizes:
         text = SIZES[size]

@@ -109,6 +109,7 @@ struct xl_ring {
 	uint32_t seen;              /* the peer's index when it was last loaded, or found by tags, and possible */
 	uint32_t first;             /* where the indices began */
 	uint32_t tagged;            /* XL_LAYOUT_TAG */
+	uint32_t lapped;            /* with tags: every slot has been looked at once, and none is empty by 0 any more */
 	uint32_t side;
 	uint32_t asymmetric;        /* feature-asymmetric-fence: membarrier in arm, no fence in kick */
 	uint32_t broken, bad_index; /* XL_RING_*, and the index or tag that did it */

@@ -76,7 +76,9 @@ static inline int xl_ring_look_at_tags(struct xl_ring *ring, uint32_t most, uint
 			empty = 2 * ring->seen + 1;
 		} else {
 			full = 2 * ring->seen + 1;
-			empty = ring->seen - ring->first < ring->nr_slots ? 0 : 2 * (ring->seen - ring->nr_slots) + 2;
+			/* remembered, because the distance comes round again after 2^32 entries */
+			ring->lapped |= ring->seen - ring->first >= ring->nr_slots;
+			empty = ring->lapped ? 2 * (ring->seen - ring->nr_slots) + 2 : 0;
 		}
 		if (tag == full)
 			continue;

@@ -54,8 +54,12 @@ def bench(
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE.png", help="ring: draw it, too (needs matplotlib).")
     ] = None,
-    entry: Annotated[int, typer.Option("--entry", metavar="BYTES", help="ring: only entries of this size.")] = 0,
-    slots: Annotated[int, typer.Option("--slots", metavar="N", help="ring: only rings of so many entries.")] = 0,
+    entry: Annotated[
+        int | None, typer.Option("--entry", metavar="BYTES", help="ring: only entries of this size.")
+    ] = None,
+    slots: Annotated[
+        int | None, typer.Option("--slots", metavar="N", help="ring: only rings of so many entries.")
+    ] = None,
     batch: Annotated[int | None, typer.Option("--batch", metavar="N", help="ring: only so many at a time.")] = None,
 ) -> None:
     """Measure, and print a table: medians, spread, and where it was measured."""

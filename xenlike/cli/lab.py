@@ -16,7 +16,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 
 def _part(name: str) -> Any:
     try:
-        return import_module(f"xenlike.benchmarks.ring.native.{name}")
+        return import_module(f"xenlike.benchmarks.{name}")
     except ModuleNotFoundError as error:
         raise MachineError(f"the experiments are not installed: {error}") from None
 
@@ -37,14 +37,16 @@ def cache_thrash(
     Two processes on two CPUs; entries of 8 and 64 bytes, one and 32 at a time, with and without a fence.
     """
     if plot is not None:
-        _part("plots").check(plot)
-    thrash = _part("thrash")
+        _part("ring.native.plots").check(plot)
+    thrash = _part("ring.native.thrash")
+    if json is not None:
+        _part("runner").check_writable(json)
     found = thrash.measure(3 if quick else rounds, 0.01 if quick else 0.03)
     thrash.show(found)
     if json is not None:
         thrash.write_json(found, json)
     if plot is not None:
-        _part("plots").plot_thrash(found, plot)
+        _part("ring.native.plots").plot_thrash(found, plot)
         typer.echo(f"drawn: {plot}")
 
 

@@ -44,7 +44,7 @@ def decide(results: Results) -> list[Choice]:
             continue
         gain = statistics.geometric_mean(gains)
         worst = {who: min(_ratios(results, entry, slots, who, RING_H), default=0.0) for who in (XEN, CACHELINE)}
-        better = gain >= WORTH_IT and worst[CACHELINE] >= min(NEVER_UNDER, worst[XEN])
+        better = gain >= WORTH_IT and worst[CACHELINE] >= NEVER_UNDER
         chosen = CACHELINE if better else XEN
         found.append(Choice(entry, slots, chosen.name, gain, worst[chosen]))
     return found

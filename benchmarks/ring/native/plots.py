@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xenlike.benchmarks.runner import check_writable
 from xenlike.errors import MachineError
 
 if TYPE_CHECKING:
@@ -38,11 +39,10 @@ def check(path: Path) -> None:
     """Refuses a picture that could not be drawn in the end, before anything is measured.
 
     Raises:
-        MachineError: matplotlib is missing, or there is no such folder.
+        MachineError: matplotlib is missing, or the file cannot be written.
     """
     pyplot()
-    if not path.parent.is_dir():
-        raise MachineError(f"there is no folder {path.parent} for {path.name}")
+    check_writable(path)
 
 
 def _bars(axis: Any, names: Sequence[str], samples: Sequence[Sequence[float]], colors: Sequence[str]) -> None:

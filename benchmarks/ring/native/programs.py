@@ -34,6 +34,7 @@ class Contestant:
         links: what it is linked with.
         asymmetric: the producer has no fence, the sleeper a membarrier and a grace period.
         package: the Debian package that it needs, if any.
+        slots: how many a ring of it can have; empty for any.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Contestant:
     links: tuple[str, ...] = ()
     asymmetric: bool = False
     package: str = ""
+    slots: tuple[int, ...] = ()
 
     @property
     def ours(self) -> bool:
@@ -64,7 +66,9 @@ TAG_ASYMMETRIC = _ours("tag, asymmetric fence", "TAG", asymmetric=True)
 RING_H = Contestant(
     "ring.h", "xen_ring.c", ("reqrsp", "roundtrip"), ("-Wno-sign-compare",), _OURS, package="libxen-dev"
 )
-BOOST = Contestant("boost spsc_queue", "boost_spsc.cc", ("oneway",), package="libboost-dev")
+BOOST = Contestant(
+    "boost spsc_queue", "boost_spsc.cc", ("oneway",), package="libboost-dev", slots=(32, 64, 128, 256, 1024)
+)
 RTE_RING = Contestant(
     # Its headers want SSE 4.2 of x86.
     "DPDK rte_ring",

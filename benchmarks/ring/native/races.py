@@ -82,7 +82,7 @@ def check(entry: int, slots: int, batch: int) -> None:
             f"{slots} entries of {entry} B are more than a ring holds: at most 4096 B each, 2 MiB in all"
         )
     if batch < 1:
-        raise MachineError("a batch of 0 moves nothing: take 1 or more")
+        raise MachineError(f"a batch of {batch} moves nothing: take 1 or more")
     if batch > slots:
         raise MachineError(f"a batch of {batch} never fits into a ring of {slots}: take {slots} or less")
 

@@ -99,14 +99,16 @@ class Results:
         rounds: int,
         step: Callable[[], None],
     ) -> None:
-        """Runs all races once in each round, in their order; `step` is called after each.
+        """Runs all races once in each round, every other round backwards; `step` is called after each.
+
+        So nobody always runs first, and contestants of one course stay next to each other.
 
         A disturbed sample is taken again, a few times.
         """
-        for _ in range(rounds):
+        for number in range(rounds):
             taken: dict[Race, Sample] = {}
             self.rounds.append(taken)
-            for race in races:
+            for race in races if number % 2 == 0 else reversed(races):
                 for _ in range(RETRIES):
                     taken[race] = run(programs, race, cpus, seconds)
                     if taken[race].placement != DISTURBED:

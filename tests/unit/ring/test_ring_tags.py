@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import struct
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
+from tests.abi.c_compiler import compile_and_run
 from tests.core.effort import EXAMPLES
 from tests.unit.ring.pages import FIRST_INDICES, U32, Page, entries, guarded, must_notify
 from xenlike.errors import ProtocolError
@@ -200,3 +202,56 @@ class HostileFrontMachine(HostileMachine):
 TestHostileBack = HostileMachine.TestCase
 TestHostileFront = HostileFrontMachine.TestCase
 TestHostileBack.settings = TestHostileFront.settings = settings(max_examples=EXAMPLES, stateful_step_count=40)
+
+
+LAPS = r"""
+#include <stdio.h>
+#include "xl_ring_inline.h"
+#include "xl_api.h"
+
+static _Alignas(4096) unsigned char page[4096];
+static struct xl_ring front, back;
+
+/* One entry there, taken, answered, and the answer taken; with a look at the empty ring each time. */
+static int trip(void)
+{
+    unsigned char entry[56] = {0};
+
+    return xl_ring_look(&back, 1) == 0 && xl_ring_push(&front, entry, 56, 1) == 1 &&
+           xl_ring_pop(&back, entry, 56, 1) == 1 && xl_ring_look(&front, 1) == 0 &&
+           xl_ring_push(&back, entry, 56, 1) == 1 && xl_ring_pop(&front, entry, 56, 1) == 1;
+}
+
+int main(void)
+{
+    uint32_t slots;
+
+    if (xl_ring_create(&front, page, 4096, XL_LAYOUT_TAG, XL_SIDE_FRONT, 56, 56, 56, 5) ||
+        xl_ring_attach(&back, page, 4096, XL_LAYOUT_TAG, XL_SIDE_BACK, 56, 56, 56))
+        return 1;
+    slots = front.nr_slots;
+    for (uint32_t trips = 0; trips < 3 * slots; trips++)
+        if (!trip())
+            return 2;
+    /* as if 2^32 less a few entries had gone by: what the slots hold is of the lap before */
+    for (uint32_t slot = 0, at = front.first - 3; slot < slots; slot++, at++)
+        atomic_store(&xl_tagged_slot_at(&back, at - slots)->tag, 2 * (at - slots) + 2);
+    front.prod = front.kicked = front.cons = front.seen = front.first - 3;
+    back.prod = back.kicked = back.cons = back.seen = back.first - 3;
+    for (uint32_t trips = 0; trips < 3 * slots; trips++)
+        if (!trip()) {
+            printf("broken %u at trip %u\n", back.broken, trips);
+            return 3;
+        }
+    puts("fine");
+    return 0;
+}
+"""
+
+
+def test_tags_go_on_after_every_index_has_been_used_once(tmp_path: Path) -> None:
+    """The distance from the first index wraps, too, and must not make a used slot look like a fresh one."""
+    core = Path(__file__).resolve().parents[3] / "xenlike" / "_core"
+    sources = [str(core / name) for name in ("xl_ring.c", "xl_process.c", "xl_event.c")]
+    flags = [f"-I{core}", "-fno-strict-aliasing", *sources]
+    assert compile_and_run(LAPS, tmp_path, *flags).strip() == "fine"
