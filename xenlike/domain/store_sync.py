@@ -219,14 +219,17 @@ class SyncStore(_SyncRequests):
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
-            # What came together with an answer waits in the reader, where select() does not see it.
+            # What came together with an answer waits in the reader, where poll() does not see it.
             while (message := self._reader.take()) is not None:
                 if not self._note_event(message):
                     raise ProtocolError(f"xenstored answered request {message[1]}, which is not in flight")
             if self._events:
                 break
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if not select.select([self._socket], [], [], left)[0]:
+            # not select(): a process with many machines has descriptors beyond its 1,024
+            poll = select.poll()
+            poll.register(self._socket, select.POLLIN)
+            if not poll.poll(None if left is None else left * 1000):
                 return None
             self._receive()
         return self._events.popleft()
