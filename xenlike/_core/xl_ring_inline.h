@@ -51,13 +51,14 @@ static inline struct xl_tagged_slot *xl_tagged_slot_at(const struct xl_ring *rin
 
 /*
  * Nothing is there yet: has the slot of the next entry come along with the word that will announce it, so that the
- * two cache misses are one. `from`: the first byte that the word's own line does not bring.
+ * two cache misses are one. `from`: the first byte that the word's own line does not bring. A long entry's first
+ * lines will do: they hide the latency, and this runs at every look that finds nothing.
  */
 static inline void xl_ring_expect(const struct xl_ring *ring, uint32_t from)
 {
 	const char *slot = (const char *)xl_tagged_slot_at(ring, ring->cons);
 
-	for (; from < ring->stride; from += 64)
+	for (; from < ring->stride && from < 256; from += 64)
 		__builtin_prefetch(slot + from);
 }
 

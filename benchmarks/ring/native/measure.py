@@ -13,8 +13,9 @@ from xenlike.benchmarks.ring.native import plots
 from xenlike.benchmarks.ring.native import programs as contestants
 from xenlike.benchmarks.ring.native.decide import as_text, decide
 from xenlike.benchmarks.ring.native.programs import CONTESTANTS, Contestant, Programs, workshop
-from xenlike.benchmarks.ring.native.races import BATCHES, ENTRIES, SLOTS, Race, Wait, check, two_cpus
-from xenlike.benchmarks.ring.native.results import Results
+from xenlike.benchmarks.ring.native.races import BATCHES, ENTRIES, SLOTS, Race, Wait, check
+from xenlike.benchmarks.ring.native.results import DISTURBED, Results
+from xenlike.benchmarks.ring.pair import two_cpus
 from xenlike.benchmarks.runner import Bench
 from xenlike.benchmarks.surroundings import placement
 
@@ -215,7 +216,7 @@ def _ratios(bench: Bench, results: Results, races: Sequence[Race]) -> None:
     if trips:
         best = max(trips, key=lambda race: _median(results, race))
         figure = bench.figure(goals.TRIP_TO_LINE, "x", note=f"{best.who}; the line as measured just before and after")
-        samples = [one for one in results.samples(best) if one.placement != "disturbed"] or results.samples(best)
+        samples = [one for one in results.samples(best) if one.placement != DISTURBED] or results.samples(best)
         _add(figure, [1e9 / one.rate / (sum(one.line_ns) / 2) for one in samples])
     ratio(goals.TRIP_TO_RING_H, trips, find("roundtrip", 1, "poll", ring_h))
     for batch in sorted({race.batch for race in races if race.mode == "reqrsp"}):

@@ -25,7 +25,7 @@ enum { FRONT = 0, BACK = 1 };
 enum { POLL, ADAPTIVE, SLEEP }; /* how an end waits */
 
 static struct race {
-	const char *mode, *layout; /* what, in the contestant's own words */
+	const char *mode; /* reqrsp, roundtrip, oneway */
 	unsigned slots, batch, wait, asymmetric;
 	unsigned cpu[2];
 	double seconds;
@@ -184,20 +184,19 @@ static void parse(int argc, char **argv)
 {
 	static const char *const waits[] = {"poll", "adaptive", "sleep"};
 
-	if (argc != 10) {
-		fprintf(stderr, "usage: %s MODE LAYOUT SLOTS BATCH poll|adaptive|sleep ASYMMETRIC CPU CPU SECONDS\n", argv[0]);
+	if (argc != 9) {
+		fprintf(stderr, "usage: %s MODE SLOTS BATCH poll|adaptive|sleep ASYMMETRIC CPU CPU SECONDS\n", argv[0]);
 		exit(2);
 	}
 	race.mode = argv[1];
-	race.layout = argv[2];
-	race.slots = (unsigned)atoi(argv[3]);
-	race.batch = (unsigned)atoi(argv[4]);
-	for (race.wait = POLL; race.wait < SLEEP && strcmp(argv[5], waits[race.wait]); race.wait++)
+	race.slots = (unsigned)atoi(argv[2]);
+	race.batch = (unsigned)atoi(argv[3]);
+	for (race.wait = POLL; race.wait < SLEEP && strcmp(argv[4], waits[race.wait]); race.wait++)
 		;
-	race.asymmetric = (unsigned)atoi(argv[6]);
-	race.cpu[0] = (unsigned)atoi(argv[7]);
-	race.cpu[1] = (unsigned)atoi(argv[8]);
-	race.seconds = atof(argv[9]);
+	race.asymmetric = (unsigned)atoi(argv[5]);
+	race.cpu[0] = (unsigned)atoi(argv[6]);
+	race.cpu[1] = (unsigned)atoi(argv[7]);
+	race.seconds = atof(argv[8]);
 }
 
 /* Memory that both processes have at the same address, there before either touches it. */

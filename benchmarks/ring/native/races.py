@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -85,18 +84,3 @@ def check(entry: int, slots: int, batch: int) -> None:
         raise MachineError(f"a batch of {batch} moves nothing: take 1 or more")
     if batch > slots:
         raise MachineError(f"a batch of {batch} never fits into a ring of {slots}: take {slots} or less")
-
-
-def two_cpus() -> tuple[int, int]:
-    """Returns the CPUs that the two processes are pinned to.
-
-    Raises:
-        MachineError: there is only one.
-    """
-    allowed = sorted(os.sched_getaffinity(0))
-    if len(allowed) < 2:
-        raise MachineError(
-            f"two pinned processes need two CPUs, and this one may use only CPU {allowed[0]}: "
-            "run it without taskset, or give the container another CPU"
-        )
-    return allowed[0], allowed[1]

@@ -62,7 +62,7 @@ def run(programs: Programs, race: Race, cpus: tuple[int, int], seconds: float) -
     Raises:
         MachineError: it failed, or an entry came out wrong.
     """
-    words: list[object] = [race.mode, "-", race.slots, race.batch, race.wait, int(race.contestant.asymmetric)]
+    words: list[object] = [race.mode, race.slots, race.batch, race.wait, int(race.contestant.asymmetric)]
     command = [programs.path(race.contestant, race.entry), *words, *cpus, seconds]
     try:
         ran = subprocess.run(

@@ -13,8 +13,9 @@ from rich.table import Table
 
 from xenlike.benchmarks.progress import progress_bar
 from xenlike.benchmarks.ring.native.programs import Contestant, workshop
-from xenlike.benchmarks.ring.native.races import Race, two_cpus
+from xenlike.benchmarks.ring.native.races import Race
 from xenlike.benchmarks.ring.native.results import DISTURBED, Results, Sample
+from xenlike.benchmarks.ring.pair import two_cpus
 from xenlike.benchmarks.surroundings import surroundings
 from xenlike.errors import MachineError
 

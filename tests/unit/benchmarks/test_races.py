@@ -16,6 +16,7 @@ from xenlike.benchmarks.ring.native.measure import AGAIN, main_courses, matrix
 from xenlike.benchmarks.ring.native.programs import CACHELINE, CONTESTANTS, RING_H, XEN, Contestant, Programs
 from xenlike.benchmarks.ring.native.races import Race
 from xenlike.benchmarks.ring.native.results import Results, Sample
+from xenlike.benchmarks.ring.pair import two_cpus
 from xenlike.errors import MachineError
 
 
@@ -62,9 +63,9 @@ def test_a_control_runs_the_same_under_another_name() -> None:
 def test_a_pinned_pair_needs_two_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5})
     with pytest.raises(MachineError, match="only CPU 5"):
-        races.two_cpus()
+        two_cpus()
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {7, 3, 5})
-    assert races.two_cpus() == (3, 5)
+    assert two_cpus() == (3, 5)
 
 
 def sample(rate: float, line: float) -> Sample:
