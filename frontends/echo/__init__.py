@@ -9,11 +9,14 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from xenlike.errors import RequestFailed
 from xenlike.io.echo import ECHO, ECHOIF_RSP_OKAY, EchoRequest, EchoResponse
 from xenlike.xenbus import Frontend, retried
+
+if TYPE_CHECKING:
+    from random import Random
 
 
 class EchoFront(Frontend[EchoRequest, EchoResponse], protocol=ECHO):
@@ -44,3 +47,9 @@ class EchoFront(Frontend[EchoRequest, EchoResponse], protocol=ECHO):
             if response.status != ECHOIF_RSP_OKAY:
                 raise RequestFailed(response.status, f"the backend refused {len(text)} bytes")
             return bytes(page.data[: len(text)])
+
+
+async def exercise(echo: EchoFront, dice: Random) -> None:
+    """Has one text upper-cased; see `xenlike.abi.driver.Driver`."""
+    text = dice.randbytes(dice.randrange(echo.max_size + 1))
+    assert await echo.upper(text) == text.upper()

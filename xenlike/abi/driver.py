@@ -22,6 +22,9 @@ class Driver:
         frontend: `module:Class` of the frontend.
         backend: `module:Class` of the backend.
         doc: one line on what it does.
+        exercise: `module:function` of `async def exercise(frontend, dice)`: uses a connected frontend for one or a
+            few operations of its own choice, by the `random.Random` given, and raises where an answer is wrong.
+            Conformance checks, `xenlike dev` and `xenlike bench driver` run it.
     """
 
     type: str
@@ -29,3 +32,4 @@ class Driver:
     frontend: str
     backend: str
     doc: str = ""
+    exercise: str = ""

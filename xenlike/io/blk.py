@@ -165,4 +165,5 @@ DRIVER: Final = Driver(
     frontend="xenlike.frontends.block:BlockFront",
     backend="xenlike.backends.block:BlockBack",
     doc="A disk.",
+    exercise="xenlike.frontends.block.exercise:exercise",
 )

@@ -65,4 +65,5 @@ DRIVER: Final = Driver(
     frontend="xenlike.frontends.echo:EchoFront",
     backend="xenlike.backends.echo:EchoBack",
     doc="The smallest driver, to be copied.",
+    exercise="xenlike.frontends.echo:exercise",
 )
