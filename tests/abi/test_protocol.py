@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from xenlike.abi.protocol import Node, Protocol
 from xenlike.abi.ring import CACHELINE, XEN, ring_size
 from xenlike.abi.struct import Struct, field
-from xenlike.abi.types import s16, u8, u32, u64
+from xenlike.abi.types import Array, s16, u8, u16, u32, u64
 from xenlike.io.blk import BLK
 from xenlike.io.blk import DRIVER as VBD
 from xenlike.io.echo import DRIVER as ECHO_DRIVER
@@ -105,3 +107,23 @@ def test_every_word_of_a_cacheline_ring_has_lines_of_its_own():
     assert len({word // 128 for word in [*words, layout.slots]}) == 5
     assert layout.slots % 128 == 0
     assert layout.stride % 64 == 0
+
+
+def test_a_limit_is_a_number_or_a_declared_node():
+    class Part(Struct, c="part"):
+        size: u16 = field(limit="most")
+
+    class Whole(Struct, c="whole"):
+        id: u64 = field()
+        parts: Annotated[tuple[Part, ...], Array(Part, 2)] = ()
+        count: u8 = field(limit=2)
+
+    most = Node("most", u16, side="backend", default=9)
+    protocol = Protocol("parts", Whole, Whole, nodes=[most])
+    members = protocol.requests[0].__layout__.fields
+    assert members["count"].limit == 2
+    assert members["id"].limit is None
+    assert members["parts"].nested is not None
+    assert members["parts"].nested.fields["size"].limit == "most"
+    with pytest.raises(TypeError, match=r"the limit of part\.size is the node 'most', which is not declared"):
+        Protocol("parts", Whole, Whole)

@@ -38,12 +38,15 @@ class Member:
     array, those of its elements for an array or a structure.
     """
 
-    def __init__(self, name: str, annotation: object, default: object, doc: str, unit: str) -> None:
+    def __init__(
+        self, name: str, annotation: object, default: object, doc: str, unit: str, limit: int | str | None = None
+    ) -> None:
         self.name = name
         self.spec = spec = spec_of(annotation)
         self.given = default
         self.doc = doc
         self.unit = unit
+        self.limit = limit
         self.length: int | None = None
         self.helpers: dict[str, object] = {}
         if isinstance(spec, Array):

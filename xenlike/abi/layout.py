@@ -26,6 +26,7 @@ class FieldLayout:
         length: number of elements; None where it is not an array.
         doc: what it means.
         unit: its unit where that is neither a count nor bytes.
+        limit: its largest honest value, or the node of the protocol that holds it; None where every value is honest.
         scalar: the integer type of the member or its elements; None for characters and structures.
         nested: the layout of the structure that the member or its elements are.
         is_scalar: True when the member is one integer.
@@ -41,6 +42,7 @@ class FieldLayout:
     scalar: Scalar | None
     nested: Layout | None
     is_scalar: bool
+    limit: int | str | None = None
 
     @property
     def c_name(self) -> str:

@@ -35,16 +35,21 @@ __all__ = ["Struct", "Union", "field"]
 
 
 class _Field:
-    __slots__ = ("default", "doc", "unit")
+    __slots__ = ("default", "doc", "limit", "unit")
 
-    def __init__(self, doc: str, unit: str, default: object) -> None:
+    def __init__(self, doc: str, unit: str, default: object, limit: int | str | None = None) -> None:
         self.doc = doc
         self.unit = unit
         self.default = default
+        self.limit = limit
 
 
-def field(doc: str = "", *, unit: str = "", default: object = None) -> Any:
-    """Describes a member: what it means, its unit, and its value when it is not given.
+def field(doc: str = "", *, unit: str = "", default: object = None, limit: int | str | None = None) -> Any:
+    """Describes a member: what it means, its unit, its value when it is not given, and how large it may honestly be.
+
+    `limit` is a number, or the name of a `Node` of the protocol that holds it, such as "max-size". Nothing
+    checks it when a message is packed or unpacked, for the other end's values are its own: a backend has to
+    refuse a request that is over a limit, and `xenlike.testing.check_driver` sees to it that it does.
 
     It is deliberately not a `dataclass_transform` field specifier: to a type checker any member
     with a right-hand side is optional, which is what it is (zero when left out). That is also why
@@ -76,7 +81,7 @@ def _members(namespace: dict[str, Any], caller: Any) -> list[Member]:
             continue
         given = namespace.pop(name, None)
         info = given if isinstance(given, _Field) else _Field("", "", given)
-        members.append(Member(name, annotation, info.default, info.doc, info.unit))
+        members.append(Member(name, annotation, info.default, info.doc, info.unit, info.limit))
     return members
 
 
@@ -89,6 +94,7 @@ def _describe(member: Member, offset: int) -> FieldLayout:
         length=member.length,
         doc=member.doc,
         unit=member.unit,
+        limit=member.limit,
         scalar=member.element if isinstance(member.element, Scalar) else None,
         nested=member.element.__layout__ if is_struct(member.element) else None,
         is_scalar=isinstance(member.spec, Scalar),

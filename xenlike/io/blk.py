@@ -82,18 +82,18 @@ class BlkifSegment(Struct, c="blkif_request_segment"):
     """Sectors of one granted page."""
 
     gref: gref_t = field("the page")
-    first_sect: u8 = field("first sector in the page, inclusive", unit="sector_512")
-    last_sect: u8 = field("last sector in the page, inclusive", unit="sector_512")
+    first_sect: u8 = field("first sector in the page, inclusive", unit="sector_512", limit=7)
+    last_sect: u8 = field("last sector in the page, inclusive", unit="sector_512", limit=7)
 
 
 class BlkifRequest(Struct, c="blkif_request", typedef="blkif_request_t"):
     """Reads, writes or flushes; `unpack` builds only the `nr_segments` first segments."""
 
     operation: u8 = field("BLKIF_OP_*")
-    nr_segments: u8 = field("segments in use, at most 11")
+    nr_segments: u8 = field("segments in use, at most 11", limit=BLKIF_MAX_SEGMENTS_PER_REQUEST)
     handle: u16 = field("the virtual device, only for reads and writes")
     id: u64 = field("private to the frontend, echoed in the response")
-    sector_number: u64 = field("where on the disk", unit="sector_512")
+    sector_number: u64 = field("where on the disk", unit="sector_512", limit="sectors")
     seg: Annotated[
         tuple[BlkifSegment, ...], Array(BlkifSegment, BLKIF_MAX_SEGMENTS_PER_REQUEST, count="nr_segments")
     ] = ()
@@ -106,8 +106,8 @@ class BlkifRequestDiscard(Struct, c="blkif_request_discard", typedef="blkif_requ
     flag: u8 = field("BLKIF_DISCARD_SECURE or 0")
     handle: u16 = field("the virtual device")
     id: u64 = field("private to the frontend, echoed in the response")
-    sector_number: u64 = field("where on the disk", unit="sector_512")
-    nr_sectors: u64 = field("how many", unit="sector_512")
+    sector_number: u64 = field("where on the disk", unit="sector_512", limit="sectors")
+    nr_sectors: u64 = field("how many", unit="sector_512", limit="sectors")
 
 
 class BlkifRequestIndirect(Struct, c="blkif_request_indirect", typedef="blkif_request_indirect_t"):
@@ -115,9 +115,9 @@ class BlkifRequestIndirect(Struct, c="blkif_request_indirect", typedef="blkif_re
 
     operation: u8 = field("BLKIF_OP_INDIRECT")
     indirect_op: u8 = field("BLKIF_OP_READ or BLKIF_OP_WRITE")
-    nr_segments: u16 = field("segments in the pages together")
+    nr_segments: u16 = field("segments in the pages together", limit="feature-max-indirect-segments")
     id: u64 = field("private to the frontend, echoed in the response")
-    sector_number: u64 = field("where on the disk", unit="sector_512")
+    sector_number: u64 = field("where on the disk", unit="sector_512", limit="sectors")
     handle: u16 = field("the virtual device")
     indirect_grefs: Annotated[tuple[int, ...], Array(gref_t, BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST)] = field(
         "pages of segments"

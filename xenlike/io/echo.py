@@ -40,7 +40,7 @@ class EchoRequest(Struct, c="echoif_request"):
 
     id: u64 = field("private to the frontend, echoed in the response")
     gref: gref_t = field("page holding the text")
-    size: u16 = field("length of the text", unit="B")
+    size: u16 = field("length of the text", unit="B", limit="max-size")
 
 
 class EchoResponse(Struct, c="echoif_response"):
