@@ -55,7 +55,7 @@ def field(doc: str = "", *, unit: str = "", default: object = None, limit: int |
     with a right-hand side is optional, which is what it is (zero when left out). That is also why
     the return type is `Any`.
     """
-    return _Field(doc, unit, default)
+    return _Field(doc, unit, default, limit)
 
 
 def _annotations(namespace: Mapping[str, Any]) -> dict[str, object]:
