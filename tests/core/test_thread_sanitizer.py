@@ -17,7 +17,7 @@ from tests.abi.c_compiler import need
 from tests.core.effort import SANITIZED
 
 CORE = Path(__file__).resolve().parents[2] / "xenlike" / "_core"
-SOURCES = ["xl_ring.c", "xl_stream.c", "xl_event.c", "xl_process.c"]
+SOURCES = ["xl_ring.c", "xl_recorder.c", "xl_stream.c", "xl_event.c", "xl_process.c"]
 ENTRIES = 2000
 
 pytestmark = pytest.mark.skipif(SANITIZED in os.environ, reason="two sanitizers do not go together")

@@ -50,6 +50,18 @@ from xenlike._core.process import (
     set_dumpable,
     set_pdeathsig,
 )
+from xenlike._core.recorder import (
+    FULL,
+    SLEEPS,
+    SPINS_HIT,
+    SPINS_MISSED,
+    SPURIOUS,
+    Recorder,
+    RecorderPlace,
+    map_recorder,
+    read_trace,
+    trace_clock,
+)
 from xenlike._core.rings import (
     SIDE_BACK,
     SIDE_CONSUMER,
@@ -67,6 +79,7 @@ from xenlike._core.rings import (
 from xenlike._core.streams import SharedWord, StreamEnd, StreamStatistics
 
 __all__ = [
+    "FULL",
     "F_SEAL_FUTURE_WRITE",
     "F_SEAL_GROW",
     "F_SEAL_SEAL",
@@ -81,10 +94,16 @@ __all__ = [
     "SIDE_CONSUMER",
     "SIDE_FRONT",
     "SIDE_PRODUCER",
+    "SLEEPS",
+    "SPINS_HIT",
+    "SPINS_MISSED",
+    "SPURIOUS",
     "GrantEntry",
     "Incoming",
     "Mapping",
     "Outgoing",
+    "Recorder",
+    "RecorderPlace",
     "Reservation",
     "RingEnd",
     "RingStatistics",
@@ -104,12 +123,14 @@ __all__ = [
     "gnttab_set",
     "gnttab_unpin",
     "lib",
+    "map_recorder",
     "map_shared",
     "membarrier",
     "membarrier_register",
     "memfd_create",
     "no_new_privs",
     "notify",
+    "read_trace",
     "reserve",
     "ring_slots",
     "ring_stride",
@@ -117,4 +138,5 @@ __all__ = [
     "set_child_subreaper",
     "set_dumpable",
     "set_pdeathsig",
+    "trace_clock",
 ]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from xenlike._core import ffi, lib
 from xenlike._core.direct import Batch, End
+from xenlike._core.recorder import RecorderPlace
 from xenlike.errors import PeerGone, ProtocolError
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from typing_extensions import Buffer
+
+    from xenlike._core.recorder import Recorder
 
 SIDE_FRONT = 0
 SIDE_BACK = 1
@@ -68,9 +71,14 @@ class RingStatistics:
 
 
 class RingEnd(End):
-    """One end of a ring over a shared page. See `xenlike.ring` for the two kinds and their constructors."""
+    """One end of a ring over a shared page. See `xenlike.ring` for the kinds of it and their constructors.
 
-    __slots__ = ("_asymmetric", "_memory", "_peer", "_ring", "size")
+    Attributes:
+        size: number of slots.
+        counters: u64 each, for whoever waits with it: `SPINS_HIT` and so on of `recorder`.
+    """
+
+    __slots__ = ("_asymmetric", "_memory", "_peer", "_place", "_ring", "counters", "size")
 
     _PEER_INDEX = "?"
 
@@ -85,19 +93,26 @@ class RingEnd(End):
         asymmetric_fence: bool,
         domid: int | None,
         stage: int | None = None,
+        recorder: Recorder | None = None,
+        name: str = "",
     ) -> None:
         out_size, in_size, entry_size = sizes
         memory = _from_buffer("char[]", buffer, True)
-        ring = ffi.new("struct xl_ring *")
+        place = RecorderPlace() if recorder is None else recorder.place(name)
+        ring = place.ring
         arguments = (ring, memory, len(memory), layout, side, out_size, in_size, entry_size)
         if first_index is None:
             result: int = lib.xl_ring_attach(*arguments)
         else:
             result = lib.xl_ring_create(*arguments, first_index)
         if result < 0:
+            place.end()
             # `xenlike.ring` has checked everything that it can see.
             raise ValueError("the memory of a ring must be 4-byte aligned")
         ring.asymmetric = int(asymmetric_fence)
+        place.begin()
+        self._place = place
+        self.counters = place.counters
         self._memory: Any = memory
         self._ring: Any = ring
         self._peer = domid
@@ -140,6 +155,10 @@ class RingEnd(End):
             raise OSError(-result, os.strerror(-result))
         return result == 1
 
+    def woke(self, *, hung_up: bool = False) -> None:
+        """Has the trace tell that who slept on the ring's event channel was woken."""
+        lib.xl_ring_woke(self._ring, hung_up)
+
     @property
     def available(self) -> int:
         """How many entries can be popped.
@@ -168,6 +187,7 @@ class RingEnd(End):
         """Lets go of the page; idempotent. Afterwards every operation but statistics refuses."""
         lib.xl_ring_close(self._ring)
         ffi.release(self._memory)
+        self._place.end()
 
     def statistics(self) -> RingStatistics:
         """Returns the counters of this end."""

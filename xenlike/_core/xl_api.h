@@ -9,6 +9,7 @@
 #define XL_API_H
 
 struct xl_ring;
+struct xl_recorder;
 struct xl_stream;
 struct xl_spinner;
 
@@ -58,6 +59,16 @@ int xl_ring_pop(struct xl_ring *ring, void *out, uint64_t bytes, uint32_t limit)
 int xl_ring_kick(struct xl_ring *ring);
 int xl_ring_kick_fd(struct xl_ring *ring, int fd);
 int xl_ring_arm(struct xl_ring *ring, uint32_t ahead);
+
+/* xl_recorder.c: a domain's own counters and trace; `memory` has XL_RECORDER_BYTES. */
+void xl_recorder_init(void *memory, uint32_t mask);
+void xl_trace_if(void *memory, int class, int event, int queue, uint32_t a, uint32_t b, uint32_t c, uint32_t d,
+		 const void *payload, uint32_t bytes);
+void xl_trace(void *memory, int class, int event, int queue, uint32_t a, uint32_t b, uint32_t c, uint32_t d,
+	      const void *payload, uint32_t bytes);
+uint32_t xl_trace_read(const void *memory, uint64_t *next, void *out, uint32_t limit, int all, uint64_t *lost);
+void xl_ring_woke(const struct xl_ring *ring, int hung_up);
+void xl_trace_clock(uint32_t clock, uint64_t *ticks, uint64_t *ns);
 
 /* xl_stream.c: one direction of a byte stream, and single shared words. */
 int xl_stream_place(struct xl_stream *stream, void *page, uint64_t bytes, uint32_t data, uint32_t size,

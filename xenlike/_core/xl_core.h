@@ -6,6 +6,7 @@
 #define XL_CORE_H
 
 #include "xl_atomic.h"
+#include "xl_recorder.h"
 #include "xl_ring.h"
 #include "xl_stream.h"
 #include "xl_spin.h"

@@ -69,6 +69,7 @@ static int place(struct xl_ring *ring, void *page, uint64_t bytes, int layout, i
 		return -EINVAL;
 	at = &layouts[layout];
 	memset(ring, 0, sizeof(*ring));
+	ring->recorder = &xl_trace_off;
 	ring->side = (uint32_t)side;
 	ring->slots = base + at->slots;
 	ring->nr_slots = slots;
@@ -196,6 +197,8 @@ int xl_ring_push(struct xl_ring *ring, const void *entries, uint64_t bytes, uint
 		count = (uint32_t)fits;
 	if (!count)
 		return 0;
+	if (xl_traced(ring->recorder, XL_TRACE_ENTRY))
+		xl_trace_entries(ring, XL_TRACE_PUSHED, ring->prod, entries, ring->out_size, count);
 	if (ring->tagged) {
 		push_tagged(ring, entries, count);
 		return (int)count;
@@ -224,6 +227,8 @@ int xl_ring_pop(struct xl_ring *ring, void *out, uint64_t bytes, uint32_t limit)
 		pop_tagged(ring, out, count);
 	else
 		copy_out(ring, ring->cons, count, out);
+	if (xl_traced(ring->recorder, XL_TRACE_ENTRY))
+		xl_trace_entries(ring, XL_TRACE_POPPED, ring->cons, out, ring->in_size, count);
 	xl_ring_taken(ring, count);
 	return (int)count;
 }
@@ -257,7 +262,7 @@ int xl_ring_kick_fd(struct xl_ring *ring, int fd)
  * once more after XL_GRACE_NS. By then the peer's CPU has had a timer tick or another process, each a full
  * barrier, and a push later than that has seen our event.
  */
-int xl_ring_arm(struct xl_ring *ring, uint32_t ahead)
+static int arm(struct xl_ring *ring, uint32_t ahead)
 {
 	int available;
 
@@ -270,7 +275,8 @@ int xl_ring_arm(struct xl_ring *ring, uint32_t ahead)
 	if (available < 0 || (uint32_t)available >= ahead)
 		goto late;
 	/* relaxed: the fence orders it */
-	atomic_store_explicit(ring->my_event, ring->cons + ahead, memory_order_relaxed);
+	ring->armed = ring->cons + ahead;
+	atomic_store_explicit(ring->my_event, ring->armed, memory_order_relaxed);
 	/* our event is visible before we look again; pairs with the fence in kick */
 	atomic_thread_fence(memory_order_seq_cst);
 	if (ring->asymmetric && xl_membarrier() < 0)
@@ -281,4 +287,13 @@ int xl_ring_arm(struct xl_ring *ring, uint32_t ahead)
 late:
 	ring->late++;
 	return 1;
+}
+
+int xl_ring_arm(struct xl_ring *ring, uint32_t ahead)
+{
+	int late = arm(ring, ahead);
+
+	if (xl_traced(ring->recorder, XL_TRACE_RING))
+		xl_trace_ring(ring, XL_TRACE_ARM, (uint32_t)late, ring->armed, 0, 0);
+	return late;
 }

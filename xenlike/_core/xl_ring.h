@@ -17,6 +17,7 @@
 #define XL_RING_H
 
 #include "xl_atomic.h"
+#include "xl_recorder.h"
 
 enum {
 	XL_LAYOUT_XEN = 0,
@@ -91,16 +92,11 @@ _Static_assert(offsetof(struct xl_tagged_slot, entry) == 8, "tagged slot");
 /* An end with the asymmetric fence looks once more when it has slept for so long; see xl_ring_arm. */
 enum { XL_GRACE_NS = 20000000 };
 
+/*
+ * One end's private state. It may lie in its domain's recorder, where tools read it as it is, with the offsets that
+ * xenlike/abi/recorder.py declares; nobody but this end ever writes it.
+ */
 struct xl_ring {
-	/* Shared. Ours to write: */
-	xl_shared_u32 *my_prod;  /* what we have produced */
-	xl_shared_u32 *my_event; /* "tell me when your producer index passes this" */
-	/* The peer's to write, with any value: */
-	xl_shared_u32 *peer_prod;
-	xl_shared_u32 *peer_event;
-	uint8_t *slots;
-
-	/* Private from here on. */
 	uint32_t nr_slots, stride;
 	uint32_t out_size, in_size; /* bytes of an entry that we write, that we read */
 	uint32_t prod;              /* what we have published */
@@ -113,10 +109,41 @@ struct xl_ring {
 	uint32_t side;
 	uint32_t asymmetric;        /* feature-asymmetric-fence: membarrier in arm, no fence in kick */
 	uint32_t broken, bad_index; /* XL_RING_*, and the index or tag that did it */
+	uint32_t armed;             /* what we asked to be notified of last: our event */
 
-	uint64_t pushed, popped;      /* entries */
+	uint64_t pushed, popped;       /* entries */
 	uint64_t kicks, notifications; /* kicks with something new; those that had to notify */
-	uint64_t arms, late;          /* arms; those that found work and forbade sleep */
+	uint64_t arms, late;           /* arms; those that found work and forbade sleep */
+
+	uint32_t queue, pad;                /* its number in the recorder, 0 if it has none */
+	const struct xl_recorder *recorder; /* where it traces; never NULL */
+
+	/* Shared. Ours to write: */
+	xl_shared_u32 *my_prod;  /* what we have produced */
+	xl_shared_u32 *my_event; /* "tell me when your producer index passes this" */
+	/* The peer's to write, with any value: */
+	xl_shared_u32 *peer_prod;
+	xl_shared_u32 *peer_event;
+	uint8_t *slots;
 };
+
+/* What the recorder has of one ring. The counters are Python's: it alone knows of waiting. */
+struct xl_recorder_queue {
+	char name[64]; /* the device's nodename; ends with 0 */
+	uint32_t in_use, pad;
+	uint64_t spins_hit, spins_missed, sleeps, spurious, full;
+	uint64_t reserved[2];
+	struct xl_ring ring;
+	uint8_t rest[];
+};
+
+_Static_assert(offsetof(struct xl_recorder_queue, spins_hit) == 72, "recorder queue counters");
+_Static_assert(offsetof(struct xl_recorder_queue, ring) == 128, "recorder queue ring");
+_Static_assert(sizeof(struct xl_recorder_queue) <= XL_RECORDER_QUEUE_BYTES, "recorder queue");
+
+/* xl_recorder.c */
+void xl_trace_ring(const struct xl_ring *ring, int event, uint32_t a, uint32_t b, uint32_t c, uint32_t d);
+void xl_trace_entries(const struct xl_ring *ring, int event, uint32_t first, const void *entries, uint32_t size,
+		      uint32_t count);
 
 #endif

@@ -41,6 +41,8 @@ static inline int xl_ring_break_off(struct xl_ring *ring, uint32_t index)
 {
 	ring->broken = (int32_t)(index - ring->cons) < 0 ? XL_RING_REWIND : XL_RING_OVERRUN;
 	ring->bad_index = index;
+	if (xl_traced(ring->recorder, XL_TRACE_RING))
+		xl_trace_ring(ring, XL_TRACE_BREAK, ring->broken, index, 0, 0);
 	return -EPROTO;
 }
 
@@ -173,6 +175,8 @@ static inline void xl_ring_publish(struct xl_ring *ring, uint32_t count)
 	uint32_t tag = 2 * ring->prod + (xl_ring_is_front(ring) ? 1 : 2), left;
 
 	ring->pushed += count;
+	if (xl_traced(ring->recorder, XL_TRACE_RING))
+		xl_trace_ring(ring, XL_TRACE_PUSH, count, ring->prod + count, 0, 0);
 	if (ring->tagged) {
 		/* release: the peer sees an entry before its tag */
 		for (left = count; left; left--, tag += 2)
@@ -197,6 +201,8 @@ static inline void xl_ring_taken(struct xl_ring *ring, uint32_t count)
 {
 	ring->cons += count;
 	ring->popped += count;
+	if (xl_traced(ring->recorder, XL_TRACE_RING))
+		xl_trace_ring(ring, XL_TRACE_POP, count, ring->cons, 0, 0);
 	if (ring->side == XL_SIDE_CONSUMER) {
 		ring->prod = ring->cons;
 		/* our reads of the slots are done before the producer may write them again */
@@ -221,6 +227,8 @@ static inline int xl_ring_must_notify(struct xl_ring *ring)
 		atomic_thread_fence(memory_order_seq_cst);
 	/* relaxed: ordered by the fence, and a bogus value costs its author a wake or us one write */
 	event = atomic_load_explicit(ring->peer_event, memory_order_relaxed);
+	if (xl_traced(ring->recorder, XL_TRACE_RING))
+		xl_trace_ring(ring, XL_TRACE_KICK, fresh - event < fresh - old, event, old, fresh);
 	if (fresh - event >= fresh - old)
 		return 0;
 	ring->notifications++;

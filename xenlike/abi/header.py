@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 HEADER = Path(__file__).parents[1] / "include" / "xenlike.h"
 """Where the generated header lies, in the tree and in an installed package."""
 
-_MODULES = ("xenlike.abi.hypercall", "xenlike.abi.start_info", "xenlike.io.echo")
+_MODULES = ("xenlike.abi.hypercall", "xenlike.abi.recorder", "xenlike.abi.start_info", "xenlike.io.echo")
 
 _START = """\
 /* SPDX-License-Identifier: Apache-2.0 */
@@ -51,7 +51,8 @@ _END = """
 """
 
 
-def _comment(text: str) -> str:
+def comment(text: str) -> str:
+    """Returns a text as a C comment."""
     lines = inspect.cleandoc(text).replace("`", "'").splitlines()
     return "\n".join(["/*", *(f" * {line}".rstrip() for line in lines), " */"])
 
@@ -88,19 +89,21 @@ def _literal(value: int) -> str:
     return f"{value:#x}u" if value > 0xFFFF else str(value)
 
 
-def _constants(module: ModuleType) -> list[str]:
+def constants(module: ModuleType) -> list[str]:
+    """Returns a line `#define …` for each constant that a module declares, with what it says of it."""
     docs = _constant_docs(module)
     lines = []
     for name, value in numbers(module).items():
         doc = " ".join(docs.get(name, "").replace("`", "'").split())
-        comment = f" /* {doc} */" if doc and len(doc) < 60 else ""
-        if doc and not comment:
-            lines.append(_comment(docs[name]))
-        lines.append(f"#define {_c_name(name):<36} {_literal(value)}{comment}")
+        beside = f" /* {doc} */" if doc and len(doc) < 60 else ""
+        if doc and not beside:
+            lines.append(comment(docs[name]))
+        lines.append(f"#define {_c_name(name):<36} {_literal(value)}{beside}")
     return lines
 
 
-def _structure(layout: Layout) -> str:
+def structure(layout: Layout) -> str:
+    """Returns a structure's definition, and asserts that the compiler sees the same offsets as we do."""
     checks = [f"XENLIKE_ASSERT(sizeof({layout.c_tag}) == {layout.size});"]
     checks += [
         f"XENLIKE_ASSERT(offsetof({layout.c_tag}, {member.c_name}) == {member.offset});"
@@ -114,8 +117,8 @@ def generate() -> str:
     parts = [_START]
     for name in _MODULES:
         module = importlib.import_module(name)
-        parts += [_comment(module.__doc__ or ""), "\n".join(_constants(module))]
-        parts += [_structure(layout) for layout in layouts(module)]
+        parts += [comment(module.__doc__ or ""), "\n".join(constants(module))]
+        parts += [structure(layout) for layout in layouts(module)]
     return "\n\n".join(part.rstrip() for part in parts) + "\n" + _END
 
 

@@ -44,6 +44,9 @@ XENLIKE_EVTCHN_CARRIER: Final = 5
 XENLIKE_GET_CONFIG: Final = 6
 """Bytes out, `count` of them, when at most `XENLIKE_CONFIG_INLINE_MAX`; else a memfd comes first."""
 
+XENLIKE_RECORDER: Final = 7
+"""`xenlike_recorder_op` in; the descriptor of a domain's recorder, see `xenlike.abi.recorder`."""
+
 XENLIKE_CONFIG_INLINE_MAX: Final = 4000
 XENLIKE_CONFIG_MEMFD: Final = 1
 """`ret` of `XENLIKE_GET_CONFIG`: the first descriptor is a memfd with the configuration."""
@@ -151,6 +154,13 @@ class EvtchnCarrier(Struct, c="xenlike_evtchn_carrier"):
 
     port: evtchn_port_t = field()
     pad: u32 = field()
+
+
+class RecorderOp(Struct, c="xenlike_recorder_op"):
+    """Asks for the caller's own recorder (DOMID_SELF), or, as domain 0, for anybody's."""
+
+    domid: domid_t = field("whose")
+    pad: u16 = field()
 
 
 class CreateDomain(Struct, c="xenlike_domctl_createdomain"):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, TypeVarTuple, cast, overloa
 
 import trio
 
+from xenlike.abi.recorder import XENLIKE_TRACE_TEXT, XENLIKE_TRACE_USER
 from xenlike.abi.start_info import XENLIKE_START_CONSOLE, XENLIKE_START_STORE
 from xenlike.domain.console import Console
 from xenlike.domain.events import EventChannel, Events
@@ -66,6 +67,7 @@ class Domain:
         resources: what the toolstack hands over.
         config: the toolstack's words to this domain.
         console: its console, or None for one without.
+        recorder: its counters and its trace, which tools may read; `trace` writes a line of one's own.
         nursery: lives as long as `running`; for tasks of services and entries.
     """
 
@@ -87,8 +89,9 @@ class Domain:
         self.domid: int = info.domid
         self.name = info.name.decode(errors="replace")
         self.memory = Memory(self.hypercalls, info, fds[0], fixed=fixed)
-        self.grants = GrantTable(self.hypercalls, fds[1], info.nr_grant_frames)
-        self.events = Events(self.hypercalls)
+        self.recorder = self.hypercalls.recorder()
+        self.grants = GrantTable(self.hypercalls, fds[1], info.nr_grant_frames, self.recorder)
+        self.events = Events(self.hypercalls, self.recorder)
         has_store = bool(info.flags & XENLIKE_START_STORE)
         has_console = bool(info.flags & XENLIKE_START_CONSOLE)
         windows, ends = descriptors[2 : 2 + has_store + has_console], descriptors[2 + has_store + has_console :]
@@ -133,7 +136,9 @@ class Domain:
             stack.enter_context(ungrouped())
             if self._store_page is not None:
                 self._store = await stack.enter_async_context(
-                    Store.over_ring(self._store_page, self._store_channel, reconnect=self._reconnect)
+                    Store.over_ring(
+                        self._store_page, self._store_channel, reconnect=self._reconnect, recorder=self.recorder
+                    )
                 )
             nursery = await stack.enter_async_context(trio.open_nursery())
             self._nursery = nursery
@@ -207,6 +212,12 @@ class Domain:
     def run(self, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
         """Calls an async function from a synchronous entry, such as `domain.run(disk.read, 0, 512)`."""
         return trio.from_thread.run(function, *args)
+
+    # -- trace -------------------------------------------------------------------------------------
+
+    def trace(self, text: str) -> None:
+        """Writes a line into this domain's trace, which `xenlike trace` shows among the events."""
+        self.recorder.trace(XENLIKE_TRACE_USER, XENLIKE_TRACE_TEXT, text)
 
     # -- shutdown ----------------------------------------------------------------------------------
 

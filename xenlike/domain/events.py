@@ -13,6 +13,7 @@ from collections.abc import Callable
 import trio
 
 from xenlike import _core
+from xenlike.abi import recorder as tr
 from xenlike.domain.hypercalls import Ends, Hypercalls
 from xenlike.errors import HypercallError, HypervisorGone, PeerGone, PortClosed
 
@@ -32,6 +33,7 @@ class EventChannel:
         self.rx_fd = rx
         self.tx_fd = tx
         self.hung_up = False
+        self.recorder: _core.Recorder | None = None
         self.notifications = 0
         self.wakes = 0
 
@@ -39,6 +41,8 @@ class EventChannel:
         """Sends an event. One to a peer that is gone is lost; `wait` tells."""
         if self.tx_fd >= 0:
             self.notifications += 1
+            if self.recorder is not None:
+                self.recorder.trace(tr.XENLIKE_TRACE_EVENT, tr.XENLIKE_TRACE_NOTIFY, "", self.port)
             _core.notify(self.tx_fd)
 
     def drain(self) -> bool:
@@ -92,6 +96,8 @@ class EventChannel:
         """Closes this end; idempotent. The peer sees a hang-up."""
         if self.rx_fd < 0:
             return
+        if self.recorder is not None:
+            self.recorder.trace(tr.XENLIKE_TRACE_EVENT, tr.XENLIKE_TRACE_CLOSE, "", self.port, self.remote_domid)
         self._close_descriptors()
         try:
             self._hypercalls.close_port(self.port)
@@ -120,8 +126,9 @@ def _in_trio() -> bool:
 class Events:
     """Makes event channels for one domain."""
 
-    def __init__(self, hypercalls: Hypercalls) -> None:
+    def __init__(self, hypercalls: Hypercalls, recorder: _core.Recorder | None = None) -> None:
         self._hypercalls = hypercalls
+        self._recorder = recorder
         self._channels: weakref.WeakSet[EventChannel] = weakref.WeakSet()
 
     def alloc_unbound(self, remote_domid: int) -> EventChannel:
@@ -130,7 +137,9 @@ class Events:
         Raises:
             HypercallError: ENOSPC, too many ports; EMFILE, out of descriptors.
         """
-        return self._channel(remote_domid, lambda: self._hypercalls.alloc_unbound(remote_domid))
+        channel = self._channel(remote_domid, lambda: self._hypercalls.alloc_unbound(remote_domid))
+        self._trace(tr.XENLIKE_TRACE_ALLOC, channel, 0)
+        return channel
 
     def bind(self, remote_domid: int, remote_port: int) -> EventChannel:
         """Joins the peer's unbound port.
@@ -138,7 +147,14 @@ class Events:
         Raises:
             HypercallError: EINVAL, the peer has no such port for us; ESRCH, no such domain.
         """
-        return self._channel(remote_domid, lambda: self._hypercalls.bind_interdomain(remote_domid, remote_port))
+        channel = self._channel(remote_domid, lambda: self._hypercalls.bind_interdomain(remote_domid, remote_port))
+        self._trace(tr.XENLIKE_TRACE_BIND, channel, remote_port)
+        return channel
+
+    def _trace(self, event: int, channel: EventChannel, remote_port: int) -> None:
+        if self._recorder is not None:
+            self._recorder.trace(tr.XENLIKE_TRACE_EVENT, event, "", channel.port, channel.remote_domid, remote_port)
+            channel.recorder = self._recorder
 
     def bind_virq(self, virq: int) -> EventChannel:
         """Binds a virtual interrupt, which can be waited for and not sent."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from xenlike import _core
 from xenlike.abi import grant_table as gt
+from xenlike.abi import recorder as tr
 from xenlike.domain.hypercalls import Hypercalls
 from xenlike.errors import GrantBusy, GrantDenied, GrantError
 
@@ -63,10 +64,14 @@ class GrantTable:
         hypercalls: the domain's.
         table_fd: the memfd of its table; closed here.
         nr_frames: size of the table in pages.
+        recorder: traces what is granted and mapped.
     """
 
-    def __init__(self, hypercalls: Hypercalls, table_fd: int, nr_frames: int) -> None:
+    def __init__(
+        self, hypercalls: Hypercalls, table_fd: int, nr_frames: int, recorder: _core.Recorder | None = None
+    ) -> None:
         self._hypercalls = hypercalls
+        self._recorder = recorder
         self._mapping = _core.map_shared(table_fd, nr_frames * PAGE)
         os.close(table_fd)
         self._table = self._mapping.buffer
@@ -100,6 +105,7 @@ class GrantTable:
             raise GrantError(errno.ENOSPC, f"all {self._nr_refs} grant references are in use")
         flags = gt.GTF_permit_access | (gt.GTF_readonly if readonly else 0)
         _core.gnttab_set(self._table, gref, peer, pfn, flags)
+        self._trace(tr.XENLIKE_TRACE_GRANTED, gref, peer, pfn, int(readonly))
         return gref
 
     def revoke(self, gref: int) -> None:
@@ -108,7 +114,9 @@ class GrantTable:
         Raises:
             GrantBusy: the peer still maps the page; it must not be freed or reused.
         """
-        if not _core.gnttab_end(self._table, gref):
+        ended = _core.gnttab_end(self._table, gref)
+        self._trace(tr.XENLIKE_TRACE_REVOKED, gref, int(not ended))
+        if not ended:
             raise GrantBusy(errno.EBUSY, f"grant {gref} is still mapped by its peer", gt.GNTST_general_error)
         self._free.append(gref)
 
@@ -127,6 +135,8 @@ class GrantTable:
             GrantError: any other status.
         """
         mapping, failed = self.map_each(domid, grefs, readonly=readonly)
+        status = next(iter(failed.values()), gt.GNTST_okay)
+        self._trace(tr.XENLIKE_TRACE_MAPPED, grefs[0] if grefs else 0, domid, len(grefs) - 1, status)
         if failed:
             mapping.unmap()
             gref, status = next(iter(failed.items()))
@@ -169,7 +179,12 @@ class GrantTable:
             raise
         return Mapping(self, handles, places), failed
 
+    def _trace(self, event: int, a: int, b: int, c: int = 0, d: int = 0) -> None:
+        if self._recorder is not None:
+            self._recorder.trace(tr.XENLIKE_TRACE_GRANT, event, "", a, b, c, d)
+
     def _unmap(self, handles: list[int], windows: list[int]) -> None:
+        self._trace(tr.XENLIKE_TRACE_UNMAPPED, handles[0], len(handles) - 1)
         self._hypercalls.unmap_grants(handles)
         self._forget(windows)
 

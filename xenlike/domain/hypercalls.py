@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
+from xenlike import _core
 from xenlike._core.fds import DescriptorsLost, recv_message, send_message
 from xenlike.abi import event_channel as ev
 from xenlike.abi import grant_table as gt
@@ -155,6 +156,27 @@ class Hypercalls:
             body = os.pread(fd, os.fstat(fd).st_size, 0)
             os.close(fd)
         return body, fds.pop() if reply.ret & hc.XENLIKE_CONFIG_RESOURCE else -1
+
+    def recorder(self) -> _core.Recorder:
+        """This domain's recorder, begun; one that no tool sees where the host has no descriptors or memory left."""
+        try:
+            memory = self.recorder_memory(DOMID_SELF)
+        except (HypercallError, OSError) as error:
+            if error.errno not in (errno.EMFILE, errno.ENOMEM):
+                raise
+            return _core.Recorder.private()
+        return _core.Recorder(memory)
+
+    def recorder_memory(self, domid: int) -> memoryview:
+        """Maps a domain's recorder; others' only in domain 0.
+
+        Raises:
+            HypercallError: ESRCH, there is no such domain; EPERM; EMFILE.
+        """
+        reply = self.call(
+            hc.HYPERVISOR_xenlike_op, hc.XENLIKE_RECORDER, hc.RecorderOp(domid).pack(), 1, "XENLIKE_RECORDER"
+        )
+        return _core.map_recorder(reply.fds[0])
 
     # -- windows -----------------------------------------------------------------------------------
 

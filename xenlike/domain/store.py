@@ -33,6 +33,7 @@ from xenlike.domain.store_wire import Perm
 from xenlike.errors import Conflict
 
 if TYPE_CHECKING:
+    from xenlike._core import Recorder
     from xenlike.domain.events import EventChannel
 
 __all__ = ["Perm", "Pipeline", "Store", "StoreStatistics", "Transaction", "Watch"]
@@ -111,6 +112,7 @@ class Store(AheadRequests):
         channel: EventChannel,
         *,
         reconnect: Callable[[], Awaitable[EventChannel]] | None = None,
+        recorder: Recorder | None = None,
     ) -> AsyncIterator[Store]:
         """Connects a domain to its store.
 
@@ -119,8 +121,9 @@ class Store(AheadRequests):
             channel: its event channel.
             reconnect: returns a channel to wait for the next daemon on; without it the death of the
                 daemon ends the connection with `PeerGone`.
+            recorder: the domain's, which traces what is read, written and told.
         """
-        connection = Connection(RingTransport(page, channel, reconnect))
+        connection = Connection(RingTransport(page, channel, reconnect), recorder)
         async with _running(connection):
             yield cls(connection)
 

@@ -17,6 +17,8 @@ from collections.abc import Callable
 import outcome
 import trio
 
+from xenlike._core import Recorder
+from xenlike.abi import recorder as tr
 from xenlike.abi import xs_wire as xs
 from xenlike.domain.store_requests import Reply, Request, checked
 from xenlike.domain.store_transport import Transport
@@ -26,6 +28,8 @@ from xenlike.errors import Conflict, PeerGone, ProtocolError, XenstoreError
 __all__ = ["Batch", "Connection", "Watch"]
 
 logger = logging.getLogger(__name__)
+
+_TRACED = {xs.XS_READ: tr.XENLIKE_TRACE_READ, xs.XS_WRITE: tr.XENLIKE_TRACE_WRITE}
 
 
 class Batch:
@@ -125,9 +129,11 @@ class Connection:
 
     Args:
         transport: moves its bytes.
+        recorder: traces what is read, written and told.
     """
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, recorder: Recorder | None = None) -> None:
+        self._recorder = recorder
         self.watches: dict[bytes, Watch] = {}
         # Counts daemons, so that a transaction knows that its own is gone.
         self.epoch = 0
@@ -233,10 +239,19 @@ class Connection:
             self._next_id = (req_id + 1) & 0xFFFFFFFF or 1
             frames.append(frame(request.kind, req_id, tx_id, request.payload))
             self._pending[req_id] = _Pending(batch, index, request, tx_id)
+            if request.kind in _TRACED and self._recorder is not None:
+                self._trace(request, tx_id)
         self.requests += len(requests)
         self._held = b"".join(frames)
         if not hold:
             self._flush()
+
+    def _trace(self, request: Request, tx_id: int) -> None:
+        assert self._recorder is not None
+        text = request.what
+        if request.kind == xs.XS_WRITE:
+            text += " = " + request.payload.partition(b"\0")[2].decode("utf-8", "replace")
+        self._recorder.trace(tr.XENLIKE_TRACE_STORE, _TRACED[request.kind], text, tx_id)
 
     def _flush(self) -> None:
         out, self._held = self._held, b""
@@ -272,7 +287,9 @@ class Connection:
                 path, _, rest = payload.partition(b"\0")
                 watch = self.watches.get(rest[:-1])
                 if watch is not None:
-                    watch.put(path.decode("ascii", "replace"))
+                    watch.put(changed := path.decode("ascii", "replace"))
+                    if self._recorder is not None:
+                        self._recorder.trace(tr.XENLIKE_TRACE_STORE, tr.XENLIKE_TRACE_WATCH, changed)
                 continue
             pending = self._pending.get(req_id)
             if pending is None or kind not in (pending.request.kind, xs.XS_ERROR):
@@ -282,6 +299,8 @@ class Connection:
             if kind == xs.XS_ERROR:
                 name = payload.rstrip(b"\0").decode("ascii", "replace")
                 self._finish(pending, XenstoreError.named(name, request.what))
+                if name == "EAGAIN" and self._recorder is not None:
+                    self._recorder.trace(tr.XENLIKE_TRACE_STORE, tr.XENLIKE_TRACE_CONFLICT, "", pending.tx_id)
                 if batch.abandoned and request.kind == xs.XS_WATCH:
                     logger.warning("store: watch of %s could not be registered: %s", request.what, name)
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -13,8 +14,10 @@ from xenlike.abi.hypercall import (
     XENLIKE_DOMAIN_RUNNING,
     XENLIKE_EXIT_UNKNOWN,
 )
+from xenlike.abi.recorder import XENLIKE_RECORDER_BYTES
+from xenlike.hypervisor.errors import Refused
 from xenlike.hypervisor.events import PortTable
-from xenlike.hypervisor.frames import PAGE, Pool
+from xenlike.hypervisor.frames import PAGE, Pool, make_memory
 
 
 @dataclass(slots=True)
@@ -57,6 +60,7 @@ class Domain:
     store_domid: int
     console_domid: int
     resource_fd: int = -1
+    recorder_fd: int = -1
     # Where a forked domain's descriptors 1 and 2 go, while it is paused; then the zygote's affair.
     stdio_fd: int = -1
     paused: bool = False
@@ -99,6 +103,24 @@ class Domain:
     def hang_up(self) -> None:
         """Closes the hypercall socket: an adopted process learns so that it is a domain no more."""
         self.socket.close()
+
+    def recorder(self) -> int:
+        """Returns the descriptor of its recorder, which is made on first use; the domain still owns it.
+
+        Raises:
+            Refused: EMFILE, ENOMEM; ESRCH, it ended before it had one.
+        """
+        if self.recorder_fd < 0:
+            if not self.alive:
+                raise Refused(errno.ESRCH)
+            self.recorder_fd = make_memory(f"xenlike-d{self.domid}-recorder", XENLIKE_RECORDER_BYTES)
+        return self.recorder_fd
+
+    def close_recorder(self) -> None:
+        """Frees its recorder, which outlives it: the last words of the dead are the interesting ones."""
+        if self.recorder_fd >= 0:
+            os.close(self.recorder_fd)
+            self.recorder_fd = -1
 
     def close_memory(self) -> None:
         """Frees what no peer can reach: RAM and the grant table."""

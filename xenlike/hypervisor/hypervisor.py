@@ -79,6 +79,7 @@ class Hypervisor:
                 # Only a trusted server's successor takes its predecessor's place.
                 if old.state != XENLIKE_DOMAIN_DEAD or not old.flags & XENLIKE_CREATE_STORE_SERVER:
                     raise Refused(errno.EEXIST)
+                old.close_recorder()
                 del self.domains[args.domid]
             return args.domid
         # Numbers come round only after all others: a stale one names nobody for as long as can be.
@@ -376,6 +377,7 @@ class Hypervisor:
             domain.state = XENLIKE_DOMAIN_DEAD
             self._raise_dom_exc()
         if domain.state == XENLIKE_DOMAIN_DEAD and domain.reaped:
+            domain.close_recorder()
             self.domains.pop(domain.domid, None)
 
     def _release(self, domain: Domain) -> None:

@@ -125,6 +125,18 @@ def seal_window(xen: Hypervisor, call: Call) -> int:
     return 0
 
 
+def recorder(xen: Hypervisor, call: Call) -> int:
+    """Hands out a domain's recorder; it is made when somebody first asks for it."""
+    domid = call.one(hc.RecorderOp).domid
+    domain = call.caller if domid == DOMID_SELF else xen.domains.get(domid)
+    if domain is not call.caller and not call.caller.flags & hc.XENLIKE_CREATE_PRIVILEGED:
+        raise Refused(errno.EPERM)
+    if domain is None:
+        raise Refused(errno.ESRCH)
+    call.send = [domain.recorder()]
+    return 0
+
+
 TABLE: Operations = {
     (hc.HYPERVISOR_xenlike_op, hc.XENLIKE_BOOTSTRAP): bootstrap,
     (hc.HYPERVISOR_xenlike_op, hc.XENLIKE_ALLOC_WINDOW): alloc_window,
@@ -132,4 +144,5 @@ TABLE: Operations = {
     (hc.HYPERVISOR_xenlike_op, hc.XENLIKE_REPLACE_WINDOW): replace_window,
     (hc.HYPERVISOR_xenlike_op, hc.XENLIKE_SEAL_WINDOW): seal_window,
     (hc.HYPERVISOR_xenlike_op, hc.XENLIKE_GET_CONFIG): get_config,
+    (hc.HYPERVISOR_xenlike_op, hc.XENLIKE_RECORDER): recorder,
 }

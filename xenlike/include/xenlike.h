@@ -61,6 +61,10 @@
  * Bytes out, 'count' of them, when at most 'XENLIKE_CONFIG_INLINE_MAX'; else a memfd comes first.
  */
 #define XENLIKE_GET_CONFIG                   6
+/*
+ * 'xenlike_recorder_op' in; the descriptor of a domain's recorder, see 'xenlike.abi.recorder'.
+ */
+#define XENLIKE_RECORDER                     7
 #define XENLIKE_CONFIG_INLINE_MAX            4000
 /*
  * 'ret' of 'XENLIKE_GET_CONFIG': the first descriptor is a memfd with the configuration.
@@ -219,6 +223,17 @@ XENLIKE_ASSERT(offsetof(struct xenlike_evtchn_carrier, port) == 0);
 XENLIKE_ASSERT(offsetof(struct xenlike_evtchn_carrier, pad) == 4);
 
 /*
+ * Asks for the caller's own recorder (DOMID_SELF), or, as domain 0, for anybody's.
+ */
+struct xenlike_recorder_op {
+    uint16_t domid;              /* whose */
+    uint16_t pad;
+};
+XENLIKE_ASSERT(sizeof(struct xenlike_recorder_op) == 4);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder_op, domid) == 0);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder_op, pad) == 2);
+
+/*
  * Makes a domain.
  *
  * Followed by 'config_length' bytes of configuration, or the configuration is the first
@@ -306,6 +321,248 @@ XENLIKE_ASSERT(offsetof(struct xenlike_domctl_getdomaininfo, nr_mapped) == 28);
 XENLIKE_ASSERT(offsetof(struct xenlike_domctl_getdomaininfo, nr_pages) == 32);
 XENLIKE_ASSERT(offsetof(struct xenlike_domctl_getdomaininfo, pool_pages) == 40);
 XENLIKE_ASSERT(offsetof(struct xenlike_domctl_getdomaininfo, name) == 48);
+
+/*
+ * A domain's recorder: a segment in which it counts and traces, and which tools read while it runs.
+ *
+ *     offset              size
+ *     0                   4096         RecorderHead
+ *     4096                128 x 512    RecorderQueue, one for each ring in use: its end's private state, as it is
+ *     69632               8192 x 32    TraceRecord, the newest of them; record 'i' lies at place 'i mod 8192'
+ *
+ * A domain gets its own by 'XENLIKE_RECORDER', domain 0 everybody's. Peers get none, so a domain that writes
+ * nonsense deceives nobody but tools, which believe nothing: strings may be unterminated, numbers anything.
+ *
+ * A record is complete when its 'seq' is the low half of its index plus one. An event with a payload (a path, an
+ * entry) has it in the 'more' records that follow, 28 bytes in each behind their 'seq'.
+ */
+
+#define XENLIKE_RECORDER_MAGIC               0x43524c58u
+#define XENLIKE_RECORDER_VERSION             1
+#define XENLIKE_RECORDER_QUEUES              128
+#define XENLIKE_RECORDER_RECORDS             8192
+#define XENLIKE_RECORDER_QUEUES_AT           4096
+#define XENLIKE_RECORDER_RECORDS_AT          0x11000u
+#define XENLIKE_RECORDER_BYTES               0x51000u
+/*
+ * What a ring's end does; of every batch, so it is off until somebody looks.
+ */
+#define XENLIKE_TRACE_RING                   1
+#define XENLIKE_TRACE_ENTRY                  2 /* Requests and responses themselves; likewise. */
+#define XENLIKE_TRACE_EVENT                  4
+#define XENLIKE_TRACE_GRANT                  8
+#define XENLIKE_TRACE_STORE                  16
+#define XENLIKE_TRACE_XENBUS                 32
+/*
+ * What a driver or a guest's program writes itself; the payload is a text.
+ */
+#define XENLIKE_TRACE_USER                   64
+/*
+ * All but those of the hot paths: always on, since they are few.
+ */
+#define XENLIKE_TRACE_USUAL                  124
+#define XENLIKE_TRACE_PUSH                   1 /* RING: 'a' entries were published, the index is 'b' now. */
+#define XENLIKE_TRACE_POP                    2 /* RING: 'a' entries were taken, the index is 'b' now. */
+/*
+ * RING: entries 'c' to 'd' were announced; the peer's event was 'b', so it was to be notified ('a' = 1) or not.
+ */
+#define XENLIKE_TRACE_KICK                   3
+/*
+ * RING: asked to be notified at 'b'; 'a' = 1: something was there already, no sleep.
+ */
+#define XENLIKE_TRACE_ARM                    4
+/*
+ * RING: the peer's index 'b' is impossible ('a': 1 ran ahead, 2 went back); the ring is broken.
+ */
+#define XENLIKE_TRACE_BREAK                  5
+/*
+ * ENTRY: entry 'a' of 'b' bytes was published; the payload begins it.
+ */
+#define XENLIKE_TRACE_PUSHED                 6
+#define XENLIKE_TRACE_POPPED                 7 /* ENTRY: entry 'a' of 'b' bytes was taken. */
+/*
+ * RING: who slept on the ring's event channel was woken; 'a' = 1: because the peer hung up.
+ */
+#define XENLIKE_TRACE_WAKE                   8
+#define XENLIKE_TRACE_ALLOC                  1 /* EVENT: port 'a' was made, for domain 'b' to bind to. */
+#define XENLIKE_TRACE_BIND                   2 /* EVENT: port 'a' is bound to port 'c' of domain 'b'. */
+#define XENLIKE_TRACE_CLOSE                  3 /* EVENT: port 'a' was closed. */
+#define XENLIKE_TRACE_NOTIFY                 4 /* EVENT: port 'a' was notified other than by a ring's kick. */
+/*
+ * GRANT: reference 'a' lets domain 'b' map frame 'c'; 'd' = 1: for reading.
+ */
+#define XENLIKE_TRACE_GRANTED                1
+/*
+ * GRANT: reference 'a' ended; 'b' = 1: it was still mapped, so it did not.
+ */
+#define XENLIKE_TRACE_REVOKED                2
+/*
+ * GRANT: reference 'a' of domain 'b' was to be mapped, with 'c' others after it; 'd': GNTST_*, 0 for done.
+ */
+#define XENLIKE_TRACE_MAPPED                 3
+#define XENLIKE_TRACE_UNMAPPED               4 /* GRANT: handle 'a' was unmapped, with 'b' others after it. */
+#define XENLIKE_TRACE_READ                   1 /* STORE: the payload was asked for. */
+/*
+ * STORE: the payload, 'path = value', is to be written; 'a': in which transaction, 0 for none.
+ */
+#define XENLIKE_TRACE_WRITE                  2
+#define XENLIKE_TRACE_WATCH                  3 /* STORE: a watch told of a change at the payload. */
+/*
+ * STORE: a transaction came to nothing, because something else changed what it saw.
+ */
+#define XENLIKE_TRACE_CONFLICT               4
+/*
+ * XENBUS: the device, the payload, went from state 'a' to 'b'.
+ */
+#define XENLIKE_TRACE_STATE                  1
+/*
+ * XENBUS: a device saw its other end in state 'a'; the payload names both.
+ */
+#define XENLIKE_TRACE_OTHEREND               2
+/*
+ * XENBUS: the device gave its connection up; the payload says which and why.
+ */
+#define XENLIKE_TRACE_FATAL                  3
+/*
+ * XENBUS: the device's other end died; the payload says which and how that was seen.
+ */
+#define XENLIKE_TRACE_LOST                   4
+#define XENLIKE_TRACE_TEXT                   1 /* USER: the payload. */
+
+/*
+ * The recorder's beginning.
+ */
+struct xenlike_recorder {
+    uint32_t magic;              /* "XLRC" in memory order, written last; 0 in a recorder that its domain does not use */
+    uint32_t version;            /* XENLIKE_RECORDER_VERSION */
+    uint32_t nr_queues;          /* XENLIKE_RECORDER_QUEUES */
+    uint32_t nr_records;         /* XENLIKE_RECORDER_RECORDS */
+    uint32_t clock;              /* what records' time counts: 0 ns of CLOCK_MONOTONIC, 1 the CPU's ticks */
+    uint32_t pad;
+    uint64_t ticks;              /* one moment by `clock` */
+    uint64_t ns;                 /* the same by CLOCK_MONOTONIC [ns] */
+    char reserved[88];           /* so that what follows has a line of its own */
+    uint32_t mask;               /* classes that are recorded; domain 0 may write it */
+    char reserved2[124];         /* likewise */
+    uint64_t prod;               /* records so far */
+};
+XENLIKE_ASSERT(sizeof(struct xenlike_recorder) == 264);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder, magic) == 0);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder, version) == 4);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder, nr_queues) == 8);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder, nr_records) == 12);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder, clock) == 16);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder, pad) == 20);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder, ticks) == 24);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder, ns) == 32);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder, reserved) == 40);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder, mask) == 128);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder, reserved2) == 132);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder, prod) == 256);
+
+/*
+ * One end of a ring. 'prod' and 'cons' are its private indices.
+ */
+struct xenlike_recorder_queue {
+    char name[64];               /* the device's nodename, such as device/vbd/51712 */
+    uint32_t in_use;             /* 0 when the ring was closed: what follows is how it ended */
+    uint32_t pad;
+    uint64_t spins_hit;          /* spins that brought work */
+    uint64_t spins_missed;       /* spins that brought none */
+    uint64_t sleeps;             /* times it slept on its event channel */
+    uint64_t spurious;           /* wakes that brought nothing */
+    uint64_t full;               /* times somebody had to wait for room */
+    uint64_t reserved;
+    uint64_t reserved2;
+    uint32_t nr_slots;           /* slots of the ring; 0 before it is made */
+    uint32_t stride;             /* between two slots [B] */
+    uint32_t out_size;           /* of an entry it writes [B] */
+    uint32_t in_size;            /* of an entry it reads [B] */
+    uint32_t prod;               /* what it has published: req_prod of a front, rsp_prod of a back */
+    uint32_t kicked;             /* prod at its last kick: what is after that has not been announced */
+    uint32_t cons;               /* what it has taken: rsp_cons of a front, req_cons of a back */
+    uint32_t seen;               /* the peer's index when it last looked */
+    uint32_t first;              /* where the indices began */
+    uint32_t tagged;             /* 1 in tag form */
+    uint32_t lapped;             /* of tag form */
+    uint32_t side;               /* 0 front, 1 back, 2 producer, 3 consumer */
+    uint32_t asymmetric;         /* 1 with the asymmetric fence */
+    uint32_t broken;             /* 0 fine, 1 peer ran ahead, 2 peer went back, 3 closed, 4 bad tag */
+    uint32_t bad_index;          /* the index that broke it */
+    uint32_t armed;              /* the index at which it asked to be notified last */
+    uint64_t pushed;             /* entries */
+    uint64_t popped;             /* entries */
+    uint64_t kicks;              /* kicks with something new */
+    uint64_t notifications;      /* those that had to notify */
+    uint64_t arms;               /* times it asked to be notified */
+    uint64_t late;               /* those that found work */
+    uint32_t queue;              /* its number, from 1 on */
+    uint32_t pad2;
+    char addresses[264];         /* which mean nothing outside of the domain */
+};
+XENLIKE_ASSERT(sizeof(struct xenlike_recorder_queue) == 512);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, name) == 0);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, in_use) == 64);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, pad) == 68);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, spins_hit) == 72);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, spins_missed) == 80);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, sleeps) == 88);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, spurious) == 96);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, full) == 104);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, reserved) == 112);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, reserved2) == 120);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, nr_slots) == 128);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, stride) == 132);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, out_size) == 136);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, in_size) == 140);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, prod) == 144);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, kicked) == 148);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, cons) == 152);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, seen) == 156);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, first) == 160);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, tagged) == 164);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, lapped) == 168);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, side) == 172);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, asymmetric) == 176);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, broken) == 180);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, bad_index) == 184);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, armed) == 188);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, pushed) == 192);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, popped) == 200);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, kicks) == 208);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, notifications) == 216);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, arms) == 224);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, late) == 232);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, queue) == 240);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, pad2) == 244);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, addresses) == 248);
+
+/*
+ * One event.
+ */
+struct xenlike_trace_record {
+    uint32_t seq;                /* low half of its index plus one, when it is complete */
+    uint8_t kind;                /* XENLIKE_TRACE_RING and so on */
+    uint8_t event;               /* which of the class */
+    uint8_t queue;               /* number of the ring that it is about, or 0 */
+    uint8_t more;                /* records with its payload that follow */
+    uint64_t time;               /* by the recorder's clock */
+    uint32_t a;
+    uint32_t b;
+    uint32_t c;
+    uint32_t d;
+};
+XENLIKE_ASSERT(sizeof(struct xenlike_trace_record) == 32);
+XENLIKE_ASSERT(offsetof(struct xenlike_trace_record, seq) == 0);
+XENLIKE_ASSERT(offsetof(struct xenlike_trace_record, kind) == 4);
+XENLIKE_ASSERT(offsetof(struct xenlike_trace_record, event) == 5);
+XENLIKE_ASSERT(offsetof(struct xenlike_trace_record, queue) == 6);
+XENLIKE_ASSERT(offsetof(struct xenlike_trace_record, more) == 7);
+XENLIKE_ASSERT(offsetof(struct xenlike_trace_record, time) == 8);
+XENLIKE_ASSERT(offsetof(struct xenlike_trace_record, a) == 16);
+XENLIKE_ASSERT(offsetof(struct xenlike_trace_record, b) == 20);
+XENLIKE_ASSERT(offsetof(struct xenlike_trace_record, c) == 24);
+XENLIKE_ASSERT(offsetof(struct xenlike_trace_record, d) == 28);
 
 /*
  * What a domain is told at birth: the answer to 'XENLIKE_BOOTSTRAP', also in its page 0.

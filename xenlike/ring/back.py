@@ -24,6 +24,8 @@ class BackRing(_core.RingEnd):
         entry_size: sizeof() the union of both where alignment makes it larger than either.
         asymmetric_fence: both ends have offered `feature-asymmetric-fence`.
         domid: the peer, for error messages.
+        recorder: the domain's, in which this end is seen by tools; None for one that no tool sees.
+        name: what it is called there: the device's nodename.
 
     Attributes:
         size: number of slots, a power of two.
@@ -46,6 +48,8 @@ class BackRing(_core.RingEnd):
         entry_size: int | None = None,
         asymmetric_fence: bool = False,
         domid: int | None = None,
+        recorder: _core.Recorder | None = None,
+        name: str = "",
     ) -> None:
         view = check_buffer(buffer)
         sizes = {"request_size": request_size, "response_size": response_size}
@@ -58,6 +62,8 @@ class BackRing(_core.RingEnd):
             first_index=None,
             asymmetric_fence=asymmetric_fence,
             domid=domid,
+            recorder=recorder,
+            name=name,
         )
 
     @property

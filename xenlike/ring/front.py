@@ -31,6 +31,8 @@ class FrontRing(_core.RingEnd):
         first_index: where the indices start; anything but 0 is for tests of the wrap.
         asymmetric_fence: both ends have offered `feature-asymmetric-fence`.
         domid: the peer, for error messages.
+        recorder: the domain's, in which this end is seen by tools; None for one that no tool sees.
+        name: what it is called there: the device's nodename.
 
     Attributes:
         size: number of slots, a power of two.
@@ -54,6 +56,8 @@ class FrontRing(_core.RingEnd):
         first_index: int = 0,
         asymmetric_fence: bool = False,
         domid: int | None = None,
+        recorder: _core.Recorder | None = None,
+        name: str = "",
     ) -> None:
         view = check_buffer(buffer)
         sizes = {"request_size": request_size, "response_size": response_size}
@@ -66,6 +70,8 @@ class FrontRing(_core.RingEnd):
             first_index=check_index(first_index),
             asymmetric_fence=asymmetric_fence,
             domid=domid,
+            recorder=recorder,
+            name=name,
         )
 
     @property

@@ -74,6 +74,8 @@ class Producer(_core.RingEnd):
         first_index: where the indices start; anything but 0 is for tests of the wrap.
         asymmetric_fence: both ends have offered `feature-asymmetric-fence`.
         domid: the peer, for error messages.
+        recorder: the domain's, in which this end is seen by tools; None for one that no tool sees.
+        name: what it is called there: the device's nodename.
 
     Attributes:
         size: number of slots, a power of two.
@@ -96,6 +98,8 @@ class Producer(_core.RingEnd):
         first_index: int = 0,
         asymmetric_fence: bool = False,
         domid: int | None = None,
+        recorder: _core.Recorder | None = None,
+        name: str = "",
     ) -> None:
         view = check_buffer(buffer)
         entry = check_geometry(layout, view.nbytes, {"entry_size": entry_size}, None)
@@ -107,6 +111,8 @@ class Producer(_core.RingEnd):
             first_index=check_index(first_index),
             asymmetric_fence=asymmetric_fence,
             domid=domid,
+            recorder=recorder,
+            name=name,
             stage=check_stage(stage, layout, view.nbytes, entry),
         )
 
@@ -154,6 +160,8 @@ class Consumer(_core.RingEnd):
         stage: how many entries `get` copies at most at one look; half of the slots by default, 32 at most.
         asymmetric_fence: both ends have offered `feature-asymmetric-fence`.
         domid: the peer, for error messages.
+        recorder: the domain's, in which this end is seen by tools; None for one that no tool sees.
+        name: what it is called there: the device's nodename.
 
     Attributes:
         size: number of slots, a power of two.
@@ -175,6 +183,8 @@ class Consumer(_core.RingEnd):
         stage: int | None = None,
         asymmetric_fence: bool = False,
         domid: int | None = None,
+        recorder: _core.Recorder | None = None,
+        name: str = "",
     ) -> None:
         view = check_buffer(buffer)
         entry = check_geometry(layout, view.nbytes, {"entry_size": entry_size}, None)
@@ -186,6 +196,8 @@ class Consumer(_core.RingEnd):
             first_index=None,
             asymmetric_fence=asymmetric_fence,
             domid=domid,
+            recorder=recorder,
+            name=name,
             stage=check_stage(stage, layout, view.nbytes, entry),
         )
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from xenlike import _core
+from xenlike.abi import recorder as tr
 from xenlike.abi.types import PAGE_SIZE
 from xenlike.domain.resources import Resources
 from xenlike.errors import GrantBusy, GrantDenied, HypercallError, PeerGone, PortClosed
@@ -100,6 +101,8 @@ class FakeMapping:
         for grant, window, _ in places:
             grant.mapped -= 1
             window.mapped -= 1
+        if places:
+            self._grants._trace(tr.XENLIKE_TRACE_UNMAPPED, 0, len(places) - 1)
         self._grants.mappings.discard(self)
 
 
@@ -124,10 +127,15 @@ class FakeGrants:
         """Grants a page."""
         gref, self._next = self._next, self._next + 1
         self.entries[gref] = _Grant(pfn, peer, readonly)
+        self._trace(tr.XENLIKE_TRACE_GRANTED, gref, peer, pfn, int(readonly))
         return gref
+
+    def _trace(self, event: int, *args: int) -> None:
+        self._domain.recorder.trace(tr.XENLIKE_TRACE_GRANT, event, "", *args)
 
     def revoke(self, gref: int) -> None:
         """Ends a grant."""
+        self._trace(tr.XENLIKE_TRACE_REVOKED, gref, int(self.entries[gref].mapped > 0))
         if self.entries[gref].mapped:
             raise GrantBusy(errno.EBUSY, f"grant {gref} is still mapped by its peer")
         del self.entries[gref]
@@ -144,6 +152,7 @@ class FakeGrants:
             if grant.readonly and not readonly:
                 raise GrantDenied(errno.EACCES, f"grant {gref} of d{domid}: granted for reading only")
             places.append((grant, *found))
+        self._trace(tr.XENLIKE_TRACE_MAPPED, grefs[0], domid, len(grefs) - 1)
         return FakeMapping(self, places)
 
 
@@ -161,6 +170,7 @@ class FakeChannel:
     def notify(self) -> None:
         """Sends an event."""
         if self.tx_fd >= 0:
+            self._events._trace(tr.XENLIKE_TRACE_NOTIFY, self.port)
             _core.notify(self.tx_fd)
 
     async def wait(self) -> None:
@@ -179,7 +189,8 @@ class FakeChannel:
     def close(self) -> None:
         """Closes this end; idempotent."""
         rx, tx, self.rx_fd, self.tx_fd = self.rx_fd, self.tx_fd, -1, -1
-        self._events.channels.pop(self.port, None)
+        if self._events.channels.pop(self.port, None) is not None:
+            self._events._trace(tr.XENLIKE_TRACE_CLOSE, self.port, self.remote_domid)
         for fd in self._events.unbound.pop(self.port, (-1, -1, -1))[1:]:
             _close(fd)
         if rx >= 0:
@@ -204,6 +215,7 @@ class FakeEvents:
         here_rx, there_tx = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         there_rx, here_tx = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         channel = self._add(remote_domid, here_rx, here_tx)
+        self._trace(tr.XENLIKE_TRACE_ALLOC, channel.port, remote_domid)
         self.unbound[channel.port] = (remote_domid, there_rx, there_tx)
         return channel
 
@@ -214,7 +226,12 @@ class FakeEvents:
         if offer is None or offer[0] != self._domain.domid:
             raise HypercallError(errno.EINVAL, "EVTCHNOP_bind_interdomain")
         del events.unbound[remote_port]
-        return self._add(remote_domid, *offer[1:])
+        channel = self._add(remote_domid, *offer[1:])
+        self._trace(tr.XENLIKE_TRACE_BIND, channel.port, remote_domid, remote_port)
+        return channel
+
+    def _trace(self, event: int, *args: int) -> None:
+        self._domain.recorder.trace(tr.XENLIKE_TRACE_EVENT, event, "", *args)
 
     def _add(self, remote_domid: int, rx: int, tx: int) -> FakeChannel:
         port, self._next = self._next, self._next + 1
@@ -238,7 +255,8 @@ class FakeDomain:
         self.domid = domid
         self.name = name
         self.alive = True
-        self.store = FakeStore(tree, domid)
+        self.recorder = _core.Recorder.private()
+        self.store = FakeStore(tree, domid, self.recorder)
         self.memory = FakeMemory(self)
         self.grants = FakeGrants(self)
         self.events = FakeEvents(self)

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
+from xenlike.abi import recorder as tr
 from xenlike.errors import Conflict, NoEntry, PeerGone
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
     from typing import Self
+
+    from xenlike._core import Recorder
 
 T = TypeVar("T")
 
@@ -92,7 +95,9 @@ class FakeWatch:
 
     def fire(self, path: str) -> None:
         """Adds a change."""
-        self._changed[path.removeprefix(self._home)] = None
+        changed = path.removeprefix(self._home)
+        self._changed[changed] = None
+        self._store.trace(tr.XENLIKE_TRACE_WATCH, changed)
         self._ready.set()
 
     def __aiter__(self) -> Self:
@@ -163,13 +168,15 @@ class FakeStore:
     Args:
         tree: the nodes.
         domid: relative paths are below its directory.
+        recorder: the domain's.
 
     Attributes:
         refuse: raised by every request while it is set, to test what a driver does then.
     """
 
-    def __init__(self, tree: FakeTree, domid: int) -> None:
+    def __init__(self, tree: FakeTree, domid: int, recorder: Recorder | None = None) -> None:
         self.tree = tree
+        self.recorder = recorder
         self.home = f"/local/domain/{domid}/"
         self.refuse: Exception | None = None
 
@@ -189,10 +196,17 @@ class FakeStore:
             if watch._store is self:
                 watch._ready.set()
 
+    def trace(self, event: int, text: str, a: int = 0) -> None:
+        """Records an event, if this is a domain's."""
+        if self.recorder is not None:
+            self.recorder.trace(tr.XENLIKE_TRACE_STORE, event, text, a)
+
     async def read_many(self, paths: Sequence[str], tx: object = None) -> list[str | None]:
         """Returns values in order, None for missing nodes."""
         await trio.lowlevel.checkpoint()
         self.check()
+        for path in paths:
+            self.trace(tr.XENLIKE_TRACE_READ, path)
         paths = [self.absolute(path) for path in paths]
         if isinstance(tx, FakeTransaction):
             tx.read.update(paths)
@@ -204,6 +218,7 @@ class FakeStore:
         await trio.lowlevel.checkpoint()
         self.check()
         for path, value in nodes.items():
+            self.trace(tr.XENLIKE_TRACE_WRITE, f"{path} = {value}", int(tx is not None))
             if isinstance(tx, FakeTransaction):
                 tx.writes[self.absolute(path)] = str(value)
             else:

@@ -225,6 +225,8 @@ class Backend(XenbusDevice[RequestT, ResponseT]):
             self.protocol.response_size,
             entry_size=self.protocol.entry_size,
             domid=peer,
+            recorder=self.domain.recorder,
+            name=self.nodename,
         )
         link.channel = self.domain.events.bind(peer, port)
         link.queue = BackQueue(ring, link.channel, self.protocol, budget=self.budget)

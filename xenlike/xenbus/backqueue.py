@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Generic, cast
 
 import trio
 
+from xenlike._core import SLEEPS, SPINS_HIT, SPINS_MISSED, SPURIOUS
 from xenlike.errors import PeerGone
-from xenlike.xenbus.polling import Patience, Polling, Spins
+from xenlike.xenbus.polling import Patience, Polling
 from xenlike.xenbus.typevars import RequestT, ResponseT
 
 if TYPE_CHECKING:
@@ -84,9 +85,7 @@ class BackQueue(Generic[RequestT, ResponseT]):
         self._view = memoryview(self._in.data).toreadonly()
         self._ready = 0
         self._closed = False
-        self._sleeps = 0
-        self._patience = Patience()
-        self._spins = Spins()
+        self._patience = Patience(ring.counters)
         self._polling = Polling.current()
         self._polling.add(ring)
 
@@ -127,7 +126,7 @@ class BackQueue(Generic[RequestT, ResponseT]):
             self._left = self._budget
             if self._fill():
                 return
-            if self._polling.spin(self._ring, self._spins) or self._ring.arm():
+            if self._polling.spin(self._ring) or self._ring.arm():
                 continue
             if await self._sleep():
                 return
@@ -150,10 +149,12 @@ class BackQueue(Generic[RequestT, ResponseT]):
 
     async def _sleep(self) -> bool:
         """Sleeps on the event channel; returns whether that brought requests."""
-        self._sleeps += 1
+        self._ring.counters[SLEEPS] += 1
         try:
             await self._channel.wait()
+            self._ring.woke()
         except PeerGone:
+            self._ring.woke(hung_up=True)
             # What it asked for before it died is done: it may have been a write.
             if self._fill():
                 return True
@@ -202,14 +203,14 @@ class BackQueue(Generic[RequestT, ResponseT]):
 
     def statistics(self) -> BackQueueStatistics:
         """Returns the counters so far."""
-        ring = self._ring.statistics()
+        ring, counters = self._ring.statistics(), self._ring.counters
         return BackQueueStatistics(
             requests=ring.popped,
             responses=ring.pushed,
             notifications=ring.notifications,
             unanswered=ring.popped - ring.pushed,
-            spins_hit=self._spins.hit,
-            spins_missed=self._spins.missed,
-            sleeps=self._sleeps,
-            spurious=self._patience.spurious,
+            spins_hit=counters[SPINS_HIT],
+            spins_missed=counters[SPINS_MISSED],
+            sleeps=counters[SLEEPS],
+            spurious=counters[SPURIOUS],
         )

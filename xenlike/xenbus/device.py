@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal
 
 import trio
 
+from xenlike.abi import recorder as tr
 from xenlike.abi.grant_table import GNTST_bad_domain
 from xenlike.errors import (
     Conflict,
@@ -107,6 +108,8 @@ class XenbusDevice(ABC, Generic[RequestT, ResponseT]):
         self._own_changed = self._raw_changed = True
         # Whether the other end's state is to be compared with what is known of it.
         self._doubtful = False
+        # The other end's state as the trace has it.
+        self._seen = XenbusState.Unknown
         self._failure: Exception | None = None
         # A transaction that was begun with the last look, for what may have to be published after it.
         self._ahead: AheadLike | None = None
@@ -225,6 +228,7 @@ class XenbusDevice(ABC, Generic[RequestT, ResponseT]):
                 # Its connection is given up already; what it scribbles now is of no interest.
                 self.log.debug("%s", error)
             elif _is_death(error):
+                self._trace(tr.XENLIKE_TRACE_LOST, error_text(error))
                 await self._lose(error)
             else:
                 await self.fatal(error)
@@ -266,6 +270,7 @@ class XenbusDevice(ABC, Generic[RequestT, ResponseT]):
                 if await self._is_gone():
                     # What it was to read or write was taken away together with the device.
                     return
+        self._trace(tr.XENLIKE_TRACE_FATAL, error_text(error))
         if isinstance(error, XenlikeError):
             self.log.error("lost: %s", error)
         else:
@@ -282,7 +287,13 @@ class XenbusDevice(ABC, Generic[RequestT, ResponseT]):
             raise RuntimeError(f"{self.nodename}: {self.state.name} -> {new.name} is no legal move")
         if new != self.state:
             self.log.info("%s -> %s", self.state.name, new.name)
+            self._trace(tr.XENLIKE_TRACE_STATE, "", self.state, new)
         self.state = new
+
+    def _trace(self, event: int, text: str = "", a: int = 0, b: int = 0) -> None:
+        """Records an event of this device."""
+        what = f"{self.nodename}: {text}" if text else self.nodename
+        self.domain.recorder.trace(tr.XENLIKE_TRACE_XENBUS, event, what, a, b)
 
     async def switch_state(self, new: XenbusState) -> None:
         """Goes to a state and publishes it.
@@ -411,7 +422,11 @@ class XenbusDevice(ABC, Generic[RequestT, ResponseT]):
         return self._removed
 
     def _other_state(self) -> XenbusState:
-        return parse_state(self._raw.get("state"), self.otherend_id)
+        state = parse_state(self._raw.get("state"), self.otherend_id)
+        if state != self._seen:
+            self._seen = state
+            self._trace(tr.XENLIKE_TRACE_OTHEREND, self.otherend, state)
+        return state
 
     def _watch_otherend(self) -> None:
         """Has the other end's state watched, from the next look on; that of a former other end is not any more."""

@@ -289,6 +289,8 @@ class Frontend(XenbusDevice[RequestT, ResponseT]):
             self.protocol.response_size,
             entry_size=self.protocol.entry_size,
             domid=self.otherend_id,
+            recorder=self.domain.recorder,
+            name=self.nodename,
         )
         link.queue = FrontQueue(ring, link.channel, self.protocol, self._path_failed)
         if self.pool_pages:

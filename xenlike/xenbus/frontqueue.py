@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Generic, cast
 
 import trio
 
+from xenlike._core import FULL, SLEEPS, SPINS_HIT, SPINS_MISSED, SPURIOUS
 from xenlike.errors import PeerGone, ProtocolError
 from xenlike.xenbus.calls import Call, Forgotten, FrontQueueStatistics, id_place
-from xenlike.xenbus.polling import Patience, Polling, Spins
+from xenlike.xenbus.polling import Patience, Polling
 from xenlike.xenbus.typevars import RequestT, ResponseT
 
 if TYPE_CHECKING:
@@ -88,10 +89,7 @@ class FrontQueue(Generic[RequestT, ResponseT]):
         self._asleep = False
         self._last_caller: trio.lowlevel.Task | None = None
         self._turn = 0.0
-        self._full = 0
-        self._sleeps = 0
-        self._patience = Patience()
-        self._spins = Spins()
+        self._patience = Patience(ring.counters)
         self._polling = Polling.current()
         self._polling.add(ring)
 
@@ -179,7 +177,7 @@ class FrontQueue(Generic[RequestT, ResponseT]):
 
     async def room(self) -> None:
         """Waits until the ring has room for a request, after all who waited before; errors as `request`."""
-        self._full += 1
+        self._ring.counters[FULL] += 1
         while self._reason is None and not self._free:
             await self._room.park()
         if self._reason is not None:
@@ -272,7 +270,7 @@ class FrontQueue(Generic[RequestT, ResponseT]):
                 if quiet < _QUIET_ROUNDS:
                     await trio.lowlevel.checkpoint()
                     continue
-                if self._polling.spin(self._ring, self._spins):
+                if self._polling.spin(self._ring):
                     continue
                 self._armed = self._armed or not self._ring.arm()
                 if not self._armed:
@@ -281,11 +279,13 @@ class FrontQueue(Generic[RequestT, ResponseT]):
             quiet = 0
 
     async def _sleep(self) -> None:
-        self._sleeps += 1
+        self._ring.counters[SLEEPS] += 1
         self._asleep = True
         try:
             await self._channel.wait()
+            self._ring.woke()
         except PeerGone:
+            self._ring.woke(hung_up=True)
             # What it answered before it died was answered.
             self._drain()
             raise
@@ -324,7 +324,7 @@ class FrontQueue(Generic[RequestT, ResponseT]):
     def _poll(self, call: Call) -> None:
         """Polls for a caller that is alone, as long as that brings something."""
         try:
-            while call.remaining and self._polling.spin(self._ring, self._spins) and self._drain():
+            while call.remaining and self._polling.spin(self._ring) and self._drain():
                 pass
         except ProtocolError as error:
             self._break(error)
@@ -379,16 +379,16 @@ class FrontQueue(Generic[RequestT, ResponseT]):
 
     def statistics(self) -> FrontQueueStatistics:
         """Returns the counters so far."""
-        ring = self._ring.statistics()
+        ring, counters = self._ring.statistics(), self._ring.counters
         return FrontQueueStatistics(
             requests=ring.pushed,
             responses=ring.popped,
             notifications=ring.notifications,
             in_flight=self._in_flight,
             forgotten=len(self._forgotten.ids),
-            full=self._full,
-            spins_hit=self._spins.hit,
-            spins_missed=self._spins.missed,
-            sleeps=self._sleeps,
-            spurious=self._patience.spurious,
+            full=counters[FULL],
+            spins_hit=counters[SPINS_HIT],
+            spins_missed=counters[SPINS_MISSED],
+            sleeps=counters[SLEEPS],
+            spurious=counters[SPURIOUS],
         )

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from xenlike._core import Recorder
+
 T = TypeVar("T")
 
 
@@ -233,6 +235,11 @@ class DomainLike(Protocol):
     @property
     def store(self) -> StoreLike:
         """Its connection to xenstored."""
+        ...
+
+    @property
+    def recorder(self) -> Recorder:
+        """Its counters and its trace."""
         ...
 
     @property

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
 
+from xenlike._core import SPINS_HIT, SPINS_MISSED, SPURIOUS
 from xenlike.errors import ProtocolError
 from xenlike.ring import Spinner
 
@@ -14,19 +14,6 @@ if TYPE_CHECKING:
     from xenlike.ring import RingEnd, SpinnerStatistics
 
 _current: trio.lowlevel.RunVar[Polling] = trio.lowlevel.RunVar("xenlike.xenbus.polling")
-
-
-@dataclass(slots=True)
-class Spins:
-    """What spinning has brought one ring.
-
-    Attributes:
-        hit: spins that its task began and after which it had work.
-        missed: those after which it had none; ones that were left out do not count.
-    """
-
-    hit: int = 0
-    missed: int = 0
 
 
 class Polling:
@@ -55,12 +42,12 @@ class Polling:
         """Forgets the ring; to be called before it is closed."""
         self._rings = tuple(other for other in self._rings if other is not ring)
 
-    def spin(self, ring: RingEnd, spins: Spins) -> bool:
+    def spin(self, ring: RingEnd) -> bool:
         """Waits a little for work, if nobody else could use the time; not a checkpoint.
 
         Args:
-            ring: the caller's own.
-            spins: what the caller counts for it.
+            ring: the caller's own. Its counters tell how many spins that its task began were followed by work, and
+                how many by none; ones that were left out do not count.
 
         Returns:
             True if the caller's ring has work. False too when another one has: sleep, so that its task runs.
@@ -74,11 +61,11 @@ class Polling:
                 found = ring.available > 0
             except ProtocolError:
                 found = True
-            spins.hit += found
+            ring.counters[SPINS_HIT] += found
             return found
         # one that was left out has missed nothing
         missed = self._spinner.missed
-        spins.missed += missed != self._missed
+        ring.counters[SPINS_MISSED] += missed != self._missed
         self._missed = missed
         return False
 
@@ -93,14 +80,17 @@ class Patience:
     A single one is in the nature of the game: an entry is seen while its notification is still on the
     way. A streak of them is a broken or hostile peer, whose own requests are all that it delays. As
     Linux's `XEN_EOI_FLAG_SPURIOUS`.
+
+    Args:
+        counters: of the ring.
     """
 
     FREE = 4
     FIRST_S = 0.000_2
     MOST_S = 0.1
 
-    def __init__(self) -> None:
-        self.spurious = 0
+    def __init__(self, counters: memoryview) -> None:
+        self._counters = counters
         self._streak = 0
 
     def useful(self) -> None:
@@ -109,7 +99,7 @@ class Patience:
 
     def useless(self) -> float:
         """A wake brought nothing; returns how many seconds to sleep, which is mostly 0."""
-        self.spurious += 1
+        self._counters[SPURIOUS] += 1
         self._streak += 1
         over = self._streak - self.FREE
         return 0.0 if over <= 0 else min(self.FIRST_S * (1 << min(over - 1, 20)), self.MOST_S)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 import trio
 
 from xenlike.abi import xs_wire as xs
+from xenlike._core import Recorder
 from xenlike.abi.start_info import StartInfo
 from xenlike.abi.types import PAGE_SIZE
 from xenlike.domain.events import Events
@@ -156,6 +157,7 @@ class Stage:
         pool_pages = 1024
         info = StartInfo(nr_pages=1, pool_pages=pool_pages, pool_base_pfn=1)
         self.memory = Memory(hypercalls, info, _memfd(1), fixed=False)
+        self.recorder = Recorder.private()
         self.grants = GrantTable(hypercalls, _memfd(1), 1)
         self.events = Events(hypercalls)
         self._page = self.memory.alloc(1, 1)

@@ -19,7 +19,7 @@ CORE = Path(_core.__file__).resolve().parent
 
 # -O3 for all alike: it is what unrolls the loops that fill and compare entries.
 _FLAGS = ("-O3", "-Wall", "-fno-strict-aliasing")
-_OURS = tuple(str(CORE / name) for name in ("xl_ring.c", "xl_spin.c", "xl_process.c", "xl_event.c"))
+_OURS = tuple(str(CORE / name) for name in ("xl_ring.c", "xl_recorder.c", "xl_spin.c", "xl_process.c", "xl_event.c"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import pytest
 from tests.abi.c_compiler import need
 
 CORE = Path(__file__).resolve().parents[3] / "xenlike" / "_core"
-SOURCES = ["xl_ring.c", "xl_stream.c", "xl_event.c", "xl_process.c"]
+SOURCES = ["xl_ring.c", "xl_recorder.c", "xl_stream.c", "xl_event.c", "xl_process.c"]
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ import pytest
 from tests.abi.c_compiler import need
 
 CORE = Path(__file__).resolve().parents[3] / "xenlike" / "_core"
-SOURCES = ["xl_ring.c", "xl_stream.c", "xl_event.c", "xl_process.c"]
+SOURCES = ["xl_ring.c", "xl_recorder.c", "xl_stream.c", "xl_event.c", "xl_process.c"]
 
 SECONDS = int(os.environ.get("XENLIKE_STRESS_S") or (30 if os.environ.get("CI") else 3))
 SEED = int(os.environ.get("XENLIKE_STRESS_SEED") or random.randrange(1 << 32))

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Writing a recorder, which its domain does, and reading one, which believes nothing.
+
+#include "xl_ring.h"
+#include "xl_api.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+const struct xl_recorder xl_trace_off = { 0 };
+
+/* Whether the CPU's ticks have one speed on all CPUs, asleep or not. */
+static int ticks_are_steady(void)
+{
+#if defined(__x86_64__)
+	unsigned a, b, c, d;
+
+	return __get_cpuid(0x80000007, &a, &b, &c, &d) && (d & 1 << 8);
+#else
+	return 0;
+#endif
+}
+
+static uint64_t monotonic_ns(void)
+{
+	return xl_trace_now(XL_CLOCK_NS);
+}
+
+/* Makes a recorder of zeroed memory. */
+void xl_recorder_init(void *memory, uint32_t mask)
+{
+	struct xl_recorder *recorder = memory;
+
+	recorder->version = XL_RECORDER_VERSION;
+	recorder->nr_queues = XL_RECORDER_QUEUES;
+	recorder->nr_records = XL_RECORDER_RECORDS;
+	recorder->clock = ticks_are_steady() ? XL_CLOCK_TSC : XL_CLOCK_NS;
+	recorder->ns = monotonic_ns();
+	recorder->ticks = xl_trace_now(recorder->clock);
+	atomic_store_explicit(&recorder->mask, mask, memory_order_relaxed);
+	/* the rest is there when the magic is */
+	atomic_thread_fence(memory_order_release);
+	recorder->magic = XL_RECORDER_MAGIC;
+}
+
+/* One moment by a clock of a recorder and by CLOCK_MONOTONIC, for whoever converts. */
+void xl_trace_clock(uint32_t clock, uint64_t *ticks, uint64_t *ns)
+{
+	*ns = monotonic_ns();
+	*ticks = xl_trace_now(clock);
+}
+
+static struct xl_record *record_at(const struct xl_recorder *recorder, uint64_t index)
+{
+	uint8_t *base = (uint8_t *)recorder + XL_RECORDER_RECORDS_AT;
+
+	return (struct xl_record *)base + (index & (XL_RECORDER_RECORDS - 1));
+}
+
+static void begin(struct xl_record *record)
+{
+	atomic_store_explicit(&record->seq, 0, memory_order_relaxed);
+	/* a reader that sees any of what follows sees that the record is not complete */
+	atomic_thread_fence(memory_order_release);
+}
+
+static void finish(struct xl_record *record, uint64_t index)
+{
+	/* the record is complete when its number is there */
+	atomic_store_explicit(&record->seq, (uint32_t)index + 1, memory_order_release);
+}
+
+/* Records an event, with at most XL_TRACE_MOST_PAYLOAD bytes of payload; what class it is of has been looked at. */
+void xl_trace(void *memory, int class, int event, int queue, uint32_t a, uint32_t b, uint32_t c, uint32_t d,
+	      const void *payload, uint32_t bytes)
+{
+	struct xl_recorder *recorder = memory;
+	struct xl_record *record;
+	struct xl_payload_record *part;
+	uint32_t most = sizeof(part->bytes), more, n;
+	uint64_t index;
+
+	if (bytes > XL_TRACE_MOST_PAYLOAD)
+		bytes = XL_TRACE_MOST_PAYLOAD;
+	more = (bytes + most - 1) / most;
+	/* relaxed: each record says itself when it is complete */
+	index = atomic_fetch_add_explicit(&recorder->prod, 1 + more, memory_order_relaxed);
+	record = record_at(recorder, index);
+	begin(record);
+	record->class = (uint8_t)class;
+	record->event = (uint8_t)event;
+	record->queue = (uint8_t)queue;
+	record->more = (uint8_t)more;
+	record->time = xl_trace_now(recorder->clock);
+	record->a = a;
+	record->b = b;
+	record->c = c;
+	record->d = d;
+	for (n = 0; n < more; n++) {
+		struct xl_record *at = record_at(recorder, index + 1 + n);
+		uint32_t length = bytes - n * most < most ? bytes - n * most : most;
+
+		begin(at);
+		part = (struct xl_payload_record *)at;
+		memcpy(part->bytes, (const uint8_t *)payload + n * most, length);
+		memset(part->bytes + length, 0, most - length);
+		finish(at, index + 1 + n);
+	}
+	finish(record, index);
+}
+
+/* As xl_trace, if the class is recorded at all. */
+void xl_trace_if(void *memory, int class, int event, int queue, uint32_t a, uint32_t b, uint32_t c, uint32_t d,
+		 const void *payload, uint32_t bytes)
+{
+	if (xl_traced(memory, (uint32_t)class))
+		xl_trace(memory, class, event, queue, a, b, c, d, payload, bytes);
+}
+
+void xl_trace_ring(const struct xl_ring *ring, int event, uint32_t a, uint32_t b, uint32_t c, uint32_t d)
+{
+	xl_trace((void *)ring->recorder, XL_TRACE_RING, event, (int)ring->queue, a, b, c, d, NULL, 0);
+}
+
+/* Python sleeps on event channels, so it says when it was woken. */
+void xl_ring_woke(const struct xl_ring *ring, int hung_up)
+{
+	if (xl_traced(ring->recorder, XL_TRACE_RING))
+		xl_trace_ring(ring, XL_TRACE_WAKE, (uint32_t)hung_up, 0, 0, 0);
+}
+
+void xl_trace_entries(const struct xl_ring *ring, int event, uint32_t first, const void *entries, uint32_t size,
+		      uint32_t count)
+{
+	for (uint32_t n = 0; n < count; n++)
+		xl_trace((void *)ring->recorder, XL_TRACE_ENTRY, event, (int)ring->queue, first + n, size, 0, 0,
+			 (const uint8_t *)entries + (size_t)n * size, size);
+}
+
+/*
+ * Copies records from index *next on, at most `limit`, and moves *next behind the last one looked at. Those that
+ * are incomplete come out as zeros; one of the last few ends the copying, since it may be complete soon, unless
+ * `all`. How many; *lost grows by those that were overwritten before they were read.
+ */
+uint32_t xl_trace_read(const void *memory, uint64_t *next, void *out, uint32_t limit, int all, uint64_t *lost)
+{
+	const struct xl_recorder *recorder = memory;
+	/* acquire: records up to here have been begun */
+	uint64_t prod = atomic_load_explicit(&recorder->prod, memory_order_acquire);
+	uint32_t count = 0, seq;
+
+	if (prod - *next > XL_RECORDER_RECORDS) {
+		/* it went on by more than there is, or its writer took it back: go on with what there is */
+		uint64_t first = prod > XL_RECORDER_RECORDS ? prod - XL_RECORDER_RECORDS : 0;
+
+		*lost += first > *next ? first - *next : 0;
+		*next = first;
+	}
+	for (; *next != prod && count < limit; ++*next) {
+		struct xl_record *record = record_at(recorder, *next), *copy = (struct xl_record *)out + count;
+
+		/* acquire: what was written before the number */
+		seq = atomic_load_explicit(&record->seq, memory_order_acquire);
+		memcpy((void *)copy, (const void *)record, sizeof(*copy));
+		/* the copy is made before the second look */
+		atomic_thread_fence(memory_order_acquire);
+		if (seq != (uint32_t)*next + 1 ||
+		    atomic_load_explicit(&record->seq, memory_order_relaxed) != seq) {
+			if (!all && prod - *next < 64)
+				break;
+			memset((void *)copy, 0, sizeof(*copy));
+		}
+		count++;
+	}
+	return count;
+}
