@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from xenlike.cli import bench, blocks, demo, doctor, domains, lab, machines, store, xenstore
+from xenlike.cli import bench, blocks, demo, doctor, domains, header, lab, machines, new_driver, store, xenstore
 from xenlike.cli.options import Options
 from xenlike.cli.status import guarded
 
@@ -38,6 +38,10 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
     "Disks": {
         "block-attach": blocks.attach,
         "block-detach": blocks.detach,
+    },
+    "Drivers": {
+        "new-driver": new_driver.new_driver,
+        "header": header.header,
     },
     "Tools": {
         "xenstored": store.xenstored,
