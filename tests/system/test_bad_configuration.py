@@ -106,7 +106,7 @@ def wrong_devices(folder: Path, image: str) -> Iterator[tuple[Callable[[], list[
     yield lambda: [Disk(image, backend="77")], "backend '77', and no domain"
     yield lambda: [Disk(image, backend="idle")], r"domain 'idle' does not serve 'vbd': start it with backends=\['vbd'\]"
     yield lambda: [Disk(image, backend="guest")], "backend 'guest', and no domain|cannot serve itself"
-    yield lambda: [Device("teleporter")], "'teleporter', and no such driver is installed; there are echo, vbd"
+    yield lambda: [Device("teleporter")], "'teleporter', and no such driver is installed; there are echo, kv, rng, sensor, vbd"
     yield lambda: [Device("Echo")], "'Echo' is none"
     yield lambda: [Device("echo", backend="storage")], "'storage' does not serve 'echo'"
     yield lambda: [Device("echo", -1)], "-1 is not in"
@@ -121,7 +121,7 @@ WRONG_WORDS: list[tuple[dict[str, Any], str]] = [
     ({"memory": 5000}, "whole number of pages"),
     ({"memory": "100T"}, "100T|104857600 MiB"),
     ({"memory": 1 << 62}, "MiB"),
-    ({"backends": ["teleporter"]}, "serve 'teleporter', and no such driver is installed; there are echo, vbd"),
+    ({"backends": ["teleporter"]}, "serve 'teleporter', and no such driver is installed; there are echo, kv, rng, sensor, vbd"),
     ({"entry": "guests"}, "write package.module:function or path/file.py:function"),
     ({"entry": "no.such.module:main"}, "no module no.such.module"),
     ({"entry": "no/such/file.py:main"}, "no file no/such/file.py"),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Value = int | list[int]
 
-OUR_NAMES = ("xenlike_", "echoif", "XENLIKE_", "ECHOIF_")
+OUR_NAMES = ("xenlike_", "echoif", "kvif", "rngif", "sensorif", "XENLIKE_", "ECHOIF_", "KVIF_", "RNGIF_", "SENSORIF_")
 """Names of our own protocols; the others are Xen's."""
 
 _RING_BYTES = (4096, 8192, 65536)

@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 
 GROUP = "xenlike.drivers"
 # A checkout that was never installed has no entry points of its own.
-_OURS = {"echo": "xenlike.io.echo:DRIVER", "vbd": "xenlike.io.blk:DRIVER"}
+_OURS = {
+    "echo": "xenlike.io.echo:DRIVER",
+    "kv": "xenlike.io.kv:DRIVER",
+    "rng": "xenlike.io.rng:DRIVER",
+    "sensor": "xenlike.io.sensor:DRIVER",
+    "vbd": "xenlike.io.blk:DRIVER",
+}
 
 
 @functools.cache

@@ -57,7 +57,7 @@ def test_a_driver_in_a_file_is_loaded_once(tmp_path):
 
 
 def test_an_unknown_type_is_named_with_those_that_are_known():
-    with pytest.raises(ConfigError, match=r"'warp'.*echo, vbd"):
+    with pytest.raises(ConfigError, match=r"'warp'.*echo, kv, rng, sensor, vbd"):
         load_driver("warp")
 
 
