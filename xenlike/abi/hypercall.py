@@ -46,6 +46,8 @@ XENLIKE_GET_CONFIG: Final = 6
 
 XENLIKE_RECORDER: Final = 7
 """`xenlike_recorder_op` in; the descriptor of a domain's recorder, see `xenlike.abi.recorder`."""
+XENLIKE_GRANT_STATUS: Final = 8
+"""`xenlike_grant_status` in and out: how one reference stands, for tools; oneself's, or as domain 0 anybody's."""
 
 XENLIKE_CONFIG_INLINE_MAX: Final = 4000
 XENLIKE_CONFIG_MEMFD: Final = 1
@@ -161,6 +163,18 @@ class RecorderOp(Struct, c="xenlike_recorder_op"):
 
     domid: domid_t = field("whose")
     pad: u16 = field()
+
+
+class GrantStatus(Struct, c="xenlike_grant_status"):
+    """Asks how a reference of a domain's grant table stands."""
+
+    domid: domid_t = field("whose table; DOMID_SELF, or as domain 0 anybody's")
+    flags: u16 = field("out: the entry's GTF_*; 0: not granted")
+    ref: u32 = field("the reference")
+    peer: domid_t = field("out: whom the entry lets map it")
+    window_peer: domid_t = field("out: whom the memory behind its frame is for; DOMID_INVALID: there is none")
+    frame: u32 = field("out: the entry's frame")
+    nr_mapped: u32 = field("out: how often it is mapped now")
 
 
 class CreateDomain(Struct, c="xenlike_domctl_createdomain"):

@@ -298,6 +298,15 @@ class Hypercalls:
             done += _unpack(gt.GnttabCopy, reply.body)
         return done
 
+    def grant_status(self, ref: int, domid: int = DOMID_SELF) -> hc.GrantStatus:
+        """Asks how a reference stands; others' only in domain 0.
+
+        Raises:
+            HypercallError: ESRCH, there is no such domain; EINVAL, no such reference, or a table that is gone; EPERM.
+        """
+        argument = hc.GrantStatus(domid=domid, ref=ref)
+        return self._one(hc.HYPERVISOR_xenlike_op, hc.XENLIKE_GRANT_STATUS, argument, "XENLIKE_GRANT_STATUS")[0]
+
     def _batches(self, cmd: int, operations: Sequence[Struct], size: int, name: str) -> Iterator[Reply]:
         for at in range(0, len(operations), size):
             part = operations[at : at + size]

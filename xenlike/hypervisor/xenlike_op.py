@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
+from xenlike import _core
 from xenlike.abi import grant_table as gt
 from xenlike.abi import hypercall as hc
 from xenlike.abi.start_info import (
@@ -13,9 +14,9 @@ from xenlike.abi.start_info import (
     XENLIKE_START_STORE,
     StartInfo,
 )
-from xenlike.abi.xen import DOMID_SELF
-from xenlike.hypervisor.call import Call, Operations
-from xenlike.hypervisor.domain import TABLE_FRAMES
+from xenlike.abi.xen import DOMID_INVALID, DOMID_SELF
+from xenlike.hypervisor.call import Call, Operations, about
+from xenlike.hypervisor.domain import NR_REFS, TABLE_FRAMES
 from xenlike.hypervisor.errors import Refused
 from xenlike.hypervisor.events import Port
 from xenlike.hypervisor.frames import Window
@@ -137,6 +138,20 @@ def recorder(xen: Hypervisor, call: Call) -> int:
     return 0
 
 
+def grant_status(xen: Hypervisor, call: Call) -> int:
+    """Tells how one reference stands. What the granter wrote is passed on as it is; nothing is decided by it."""
+    args = call.one(hc.GrantStatus)
+    domain = about(xen, call, args.domid)
+    if args.ref >= NR_REFS or domain.table_fd < 0:
+        raise Refused(errno.EINVAL)
+    args.flags, args.peer, args.frame = _core.gnttab_get(domain.table.buffer, args.ref)
+    window = domain.pool.find(args.frame)
+    args.window_peer = DOMID_INVALID if window is None else window.peer
+    pins = domain.pins.get(args.ref)
+    args.nr_mapped = 0 if pins is None else pins.readers + pins.writers
+    return call.answer(args)
+
+
 TABLE: Operations = {
     (hc.HYPERVISOR_xenlike_op, hc.XENLIKE_BOOTSTRAP): bootstrap,
     (hc.HYPERVISOR_xenlike_op, hc.XENLIKE_ALLOC_WINDOW): alloc_window,
@@ -145,4 +160,5 @@ TABLE: Operations = {
     (hc.HYPERVISOR_xenlike_op, hc.XENLIKE_SEAL_WINDOW): seal_window,
     (hc.HYPERVISOR_xenlike_op, hc.XENLIKE_GET_CONFIG): get_config,
     (hc.HYPERVISOR_xenlike_op, hc.XENLIKE_RECORDER): recorder,
+    (hc.HYPERVISOR_xenlike_op, hc.XENLIKE_GRANT_STATUS): grant_status,
 }

@@ -65,6 +65,10 @@
  * 'xenlike_recorder_op' in; the descriptor of a domain's recorder, see 'xenlike.abi.recorder'.
  */
 #define XENLIKE_RECORDER                     7
+/*
+ * 'xenlike_grant_status' in and out: how one reference stands, for tools; oneself's, or as domain 0 anybody's.
+ */
+#define XENLIKE_GRANT_STATUS                 8
 #define XENLIKE_CONFIG_INLINE_MAX            4000
 /*
  * 'ret' of 'XENLIKE_GET_CONFIG': the first descriptor is a memfd with the configuration.
@@ -232,6 +236,27 @@ struct xenlike_recorder_op {
 XENLIKE_ASSERT(sizeof(struct xenlike_recorder_op) == 4);
 XENLIKE_ASSERT(offsetof(struct xenlike_recorder_op, domid) == 0);
 XENLIKE_ASSERT(offsetof(struct xenlike_recorder_op, pad) == 2);
+
+/*
+ * Asks how a reference of a domain's grant table stands.
+ */
+struct xenlike_grant_status {
+    uint16_t domid;              /* whose table; DOMID_SELF, or as domain 0 anybody's */
+    uint16_t flags;              /* out: the entry's GTF_*; 0: not granted */
+    uint32_t ref;                /* the reference */
+    uint16_t peer;               /* out: whom the entry lets map it */
+    uint16_t window_peer;        /* out: whom the memory behind its frame is for; DOMID_INVALID: there is none */
+    uint32_t frame;              /* out: the entry's frame */
+    uint32_t nr_mapped;          /* out: how often it is mapped now */
+};
+XENLIKE_ASSERT(sizeof(struct xenlike_grant_status) == 20);
+XENLIKE_ASSERT(offsetof(struct xenlike_grant_status, domid) == 0);
+XENLIKE_ASSERT(offsetof(struct xenlike_grant_status, flags) == 2);
+XENLIKE_ASSERT(offsetof(struct xenlike_grant_status, ref) == 4);
+XENLIKE_ASSERT(offsetof(struct xenlike_grant_status, peer) == 8);
+XENLIKE_ASSERT(offsetof(struct xenlike_grant_status, window_peer) == 10);
+XENLIKE_ASSERT(offsetof(struct xenlike_grant_status, frame) == 12);
+XENLIKE_ASSERT(offsetof(struct xenlike_grant_status, nr_mapped) == 16);
 
 /*
  * Makes a domain.
