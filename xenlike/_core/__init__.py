@@ -56,6 +56,7 @@ from xenlike._core.recorder import (
     SPINS_HIT,
     SPINS_MISSED,
     SPURIOUS,
+    STARVED,
     Recorder,
     RecorderPlace,
     map_recorder,
@@ -80,6 +81,7 @@ from xenlike._core.streams import SharedWord, StreamEnd, StreamStatistics
 
 __all__ = [
     "FULL",
+    "STARVED",
     "F_SEAL_FUTURE_WRITE",
     "F_SEAL_GROW",
     "F_SEAL_SEAL",

@@ -15,9 +15,9 @@ from xenlike.abi import recorder as abi
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-SPINS_HIT, SPINS_MISSED, SLEEPS, SPURIOUS, FULL = range(5)
+SPINS_HIT, SPINS_MISSED, SLEEPS, SPURIOUS, FULL, STARVED = range(6)
 """Places in `RecorderPlace.counters`."""
-_NR_COUNTERS = 5
+_NR_COUNTERS = 6
 
 _RING_AT = abi.RecorderQueue.__layout__.fields["nr_slots"].offset
 _COUNTERS_AT = abi.RecorderQueue.__layout__.fields["spins_hit"].offset

@@ -66,6 +66,11 @@
  */
 #define XENLIKE_RECORDER                     7
 /*
+ * 'xenlike_publish' in and out, from domain 0: publish statistics now, and for a while; see
+ * 'xenlike.abi.statistics'.
+ */
+#define XENLIKE_PUBLISH                      8
+/*
  * 'xenlike_grant_status' in and out: how one reference stands, for tools; oneself's, or as domain 0 anybody's.
  */
 #define XENLIKE_GRANT_STATUS                 8
@@ -257,6 +262,19 @@ XENLIKE_ASSERT(offsetof(struct xenlike_grant_status, peer) == 8);
 XENLIKE_ASSERT(offsetof(struct xenlike_grant_status, window_peer) == 10);
 XENLIKE_ASSERT(offsetof(struct xenlike_grant_status, frame) == 12);
 XENLIKE_ASSERT(offsetof(struct xenlike_grant_status, nr_mapped) == 16);
+
+/*
+ * Asks for a snapshot of the statistics at once, and for others until the lease ends.
+ */
+struct xenlike_publish {
+    uint32_t period_ms;          /* between two of them; 0: only this one */
+    uint32_t lease_ms;           /* for how long; of several leases the one with the shortest period counts */
+    uint64_t sequence;           /* out: the snapshot with this number, or a later one, is newer than this call */
+};
+XENLIKE_ASSERT(sizeof(struct xenlike_publish) == 16);
+XENLIKE_ASSERT(offsetof(struct xenlike_publish, period_ms) == 0);
+XENLIKE_ASSERT(offsetof(struct xenlike_publish, lease_ms) == 4);
+XENLIKE_ASSERT(offsetof(struct xenlike_publish, sequence) == 8);
 
 /*
  * Makes a domain.
@@ -497,8 +515,8 @@ struct xenlike_recorder_queue {
     uint64_t sleeps;             /* times it slept on its event channel */
     uint64_t spurious;           /* wakes that brought nothing */
     uint64_t full;               /* times somebody had to wait for room */
+    uint64_t starved;            /* who wait for a page of the device's pool, now */
     uint64_t reserved;
-    uint64_t reserved2;
     uint32_t nr_slots;           /* slots of the ring; 0 before it is made */
     uint32_t stride;             /* between two slots [B] */
     uint32_t out_size;           /* of an entry it writes [B] */
@@ -534,8 +552,8 @@ XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, spins_missed) == 80);
 XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, sleeps) == 88);
 XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, spurious) == 96);
 XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, full) == 104);
-XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, reserved) == 112);
-XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, reserved2) == 120);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, starved) == 112);
+XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, reserved) == 120);
 XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, nr_slots) == 128);
 XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, stride) == 132);
 XENLIKE_ASSERT(offsetof(struct xenlike_recorder_queue, out_size) == 136);
@@ -656,6 +674,97 @@ XENLIKE_ASSERT(offsetof(struct xenlike_start_info, console_port) == 92);
 XENLIKE_ASSERT(offsetof(struct xenlike_start_info, console_pfn) == 96);
 XENLIKE_ASSERT(offsetof(struct xenlike_start_info, features) == 104);
 XENLIKE_ASSERT(offsetof(struct xenlike_start_info, name) == 112);
+
+/*
+ * A machine's published statistics: a named POSIX shared-memory segment that only the hypervisor writes.
+ *
+ *     StatisticsHead
+ *     StatisticsDomain        of the domain with the smallest number
+ *     nr_queues x 248 bytes   its queues: RecorderQueue up to, and without, 'addresses'
+ *     StatisticsDomain        of the next
+ *     ...
+ *
+ * Writers use pwrite and readers pread; nobody maps it. POSIX shared memory takes no seals, and domains run as the
+ * user who owns it: one that shrinks the segment would kill with SIGBUS whoever has it mapped, and with pread merely
+ * shows itself to have done so. A snapshot is whole when the head's 'crc' is that of what follows it; a reader that
+ * caught a half-written one reads again. What queues say is each domain's own word, numbers and names alike.
+ */
+
+#define XENLIKE_STATISTICS_MAGIC             0x54534c58u
+#define XENLIKE_STATISTICS_VERSION           1
+#define XENLIKE_STATISTICS_BYTES_MAX         0x4000000u /* No snapshot is longer. */
+#define XENLIKE_STATISTICS_CRC_FROM          16 /* Where in the head begins what 'crc' is of. */
+#define XENLIKE_STATISTICS_QUEUE_BYTES       248
+
+/*
+ * The snapshot's beginning.
+ */
+struct xenlike_statistics {
+    uint32_t magic;              /* "XLST" in memory order */
+    uint32_t version;            /* XENLIKE_STATISTICS_VERSION */
+    uint32_t length;             /* of the snapshot, with this head [B] */
+    uint32_t crc;                /* CRC-32 (IEEE 802.3) of the `length - 16` bytes that follow */
+    uint64_t sequence;           /* snapshots so far */
+    uint64_t ns;                 /* when its collection ended, by CLOCK_MONOTONIC [ns] */
+    uint64_t cpu_ns;             /* processor time of the hypervisor itself [ns] */
+    uint32_t hypervisor_pid;
+    uint32_t period_ms;          /* 0 while nobody asks for more than births and deaths */
+    uint32_t nr_domains;         /* StatisticsDomain that follow, each with its queues */
+    uint32_t pad;
+};
+XENLIKE_ASSERT(sizeof(struct xenlike_statistics) == 56);
+XENLIKE_ASSERT(offsetof(struct xenlike_statistics, magic) == 0);
+XENLIKE_ASSERT(offsetof(struct xenlike_statistics, version) == 4);
+XENLIKE_ASSERT(offsetof(struct xenlike_statistics, length) == 8);
+XENLIKE_ASSERT(offsetof(struct xenlike_statistics, crc) == 12);
+XENLIKE_ASSERT(offsetof(struct xenlike_statistics, sequence) == 16);
+XENLIKE_ASSERT(offsetof(struct xenlike_statistics, ns) == 24);
+XENLIKE_ASSERT(offsetof(struct xenlike_statistics, cpu_ns) == 32);
+XENLIKE_ASSERT(offsetof(struct xenlike_statistics, hypervisor_pid) == 40);
+XENLIKE_ASSERT(offsetof(struct xenlike_statistics, period_ms) == 44);
+XENLIKE_ASSERT(offsetof(struct xenlike_statistics, nr_domains) == 48);
+XENLIKE_ASSERT(offsetof(struct xenlike_statistics, pad) == 52);
+
+/*
+ * One domain, as the hypervisor knows it.
+ */
+struct xenlike_statistics_domain {
+    uint16_t domid;
+    uint16_t state;              /* XENLIKE_DOMAIN_* */
+    uint16_t flags;              /* XENLIKE_CREATE_* */
+    uint16_t nr_queues;          /* queues that follow: rings that it says it has in use */
+    uint32_t pid;                /* 0: a process that was not started here, or none any more */
+    uint32_t nr_ports;           /* event channels */
+    uint32_t nr_windows;         /* windows */
+    uint32_t nr_mapped;          /* its pages that others map [pages] */
+    uint32_t nr_handles;         /* others' pages that it maps [pages] */
+    uint32_t pad;
+    uint64_t cpu_ns;             /* processor time of its process; 0 where that is not known [ns] */
+    uint64_t nr_pages;           /* private RAM [pages] */
+    uint64_t ram_pages;          /* of that, touched so far [pages] */
+    uint64_t pool_pages;         /* grantable memory at most [pages] */
+    uint64_t window_pages;       /* of that, in windows [pages] */
+    uint64_t records;            /* events of its trace so far: its own word */
+    char name[64];
+};
+XENLIKE_ASSERT(sizeof(struct xenlike_statistics_domain) == 144);
+XENLIKE_ASSERT(offsetof(struct xenlike_statistics_domain, domid) == 0);
+XENLIKE_ASSERT(offsetof(struct xenlike_statistics_domain, state) == 2);
+XENLIKE_ASSERT(offsetof(struct xenlike_statistics_domain, flags) == 4);
+XENLIKE_ASSERT(offsetof(struct xenlike_statistics_domain, nr_queues) == 6);
+XENLIKE_ASSERT(offsetof(struct xenlike_statistics_domain, pid) == 8);
+XENLIKE_ASSERT(offsetof(struct xenlike_statistics_domain, nr_ports) == 12);
+XENLIKE_ASSERT(offsetof(struct xenlike_statistics_domain, nr_windows) == 16);
+XENLIKE_ASSERT(offsetof(struct xenlike_statistics_domain, nr_mapped) == 20);
+XENLIKE_ASSERT(offsetof(struct xenlike_statistics_domain, nr_handles) == 24);
+XENLIKE_ASSERT(offsetof(struct xenlike_statistics_domain, pad) == 28);
+XENLIKE_ASSERT(offsetof(struct xenlike_statistics_domain, cpu_ns) == 32);
+XENLIKE_ASSERT(offsetof(struct xenlike_statistics_domain, nr_pages) == 40);
+XENLIKE_ASSERT(offsetof(struct xenlike_statistics_domain, ram_pages) == 48);
+XENLIKE_ASSERT(offsetof(struct xenlike_statistics_domain, pool_pages) == 56);
+XENLIKE_ASSERT(offsetof(struct xenlike_statistics_domain, window_pages) == 64);
+XENLIKE_ASSERT(offsetof(struct xenlike_statistics_domain, records) == 72);
+XENLIKE_ASSERT(offsetof(struct xenlike_statistics_domain, name) == 80);
 
 /*
  * The echo protocol: the smallest complete one, and the one to copy.

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, ClassVar, Concatenate, Literal, ParamSpec, Typ
 
 import trio
 
+from xenlike.abi.types import PAGE_SIZE
 from xenlike.errors import GrantBusy, NoSuchDevice, PeerGone, ProtocolError
-from xenlike.ring import FrontRing
+from xenlike.ring import FrontRing, preferred
 from xenlike.xenbus.device import XenbusDevice
 from xenlike.xenbus.frontqueue import FrontQueue
 from xenlike.xenbus.negotiate import backend_nodes, choose_ring, parse_features, ring_nodes
@@ -277,7 +278,8 @@ class Frontend(XenbusDevice[RequestT, ResponseT]):
         """Shares ring, event channel and pages; Initialised."""
         raw = self._raw
         self.peer = parse_features(self.protocol, "backend", raw, self.otherend_id, partial=True)
-        choice = choose_ring(raw, self.ring_layouts, self.ring_page_order, self.otherend_id)
+        layouts = self.ring_layouts or preferred(PAGE_SIZE << self.ring_page_order, self.protocol.entry_size)
+        choice = choose_ring(raw, layouts, self.ring_page_order, self.otherend_id)
         await self._capture()
         link = self._link = _Link()
         link.ring_pages = SharedPages(self.domain, self.otherend_id, choice.nr_pages)
@@ -295,7 +297,7 @@ class Frontend(XenbusDevice[RequestT, ResponseT]):
         link.queue = FrontQueue(ring, link.channel, self.protocol, self._path_failed)
         if self.pool_pages:
             link.pool_pages = SharedPages(self.domain, self.otherend_id, self.pool_pages)
-            link.pool = PagePool(link.pool_pages, link.queue)
+            link.pool = PagePool(link.pool_pages, link.queue, ring.counters)
         self._nursery.start_soon(self._receive, link, link.queue)
         link.began = True
         extra = await self._set_up() or {}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from xenlike._core import STARVED
 from xenlike.abi.types import PAGE_SIZE
 from xenlike.errors import GrantBusy, HypercallError, PeerGone
 
@@ -118,10 +119,16 @@ class PagePool:
 
     A page whose request was cancelled goes back to the pool only when the backend has answered, so
     that nobody else's data is in it when the backend gets round to it.
+
+    Args:
+        pages: to be handed out.
+        queue: that of the requests.
+        counters: of the ring beside it, where tools see how many tasks wait for a page.
     """
 
-    def __init__(self, pages: SharedPages, queue: Settling) -> None:
+    def __init__(self, pages: SharedPages, queue: Settling, counters: memoryview | None = None) -> None:
         self._queue = queue
+        self._counters = memoryview(bytearray(8 * (STARVED + 1))).cast("Q") if counters is None else counters
         buffer = pages.buffer
         self._free = deque(
             Page(gref, buffer[index * PAGE_SIZE : (index + 1) * PAGE_SIZE]) for index, gref in enumerate(pages.grefs)
@@ -142,6 +149,14 @@ class PagePool:
         self._free.clear()
         self._waiting.unpark_all()
 
+    async def _wait(self) -> None:
+        self._counters[STARVED] += 1
+        try:
+            while not self._free and not self._closed:
+                await self._waiting.park()
+        finally:
+            self._counters[STARVED] -= 1
+
     def _put(self, page: Page) -> None:
         if not self._closed:
             self._free.append(page)
@@ -157,8 +172,8 @@ class _Taken:
     async def __aenter__(self) -> Page:
         pool = self._pool
         await trio.lowlevel.checkpoint_if_cancelled()
-        while not pool._free and not pool._closed:
-            await pool._waiting.park()
+        if not pool._free and not pool._closed:
+            await pool._wait()
         if pool._closed:
             await trio.lowlevel.checkpoint()
             raise PeerGone("the connection ended")

@@ -9,6 +9,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from xenlike._core import STARVED
 from xenlike.abi.types import PAGE_SIZE
 from xenlike.errors import GrantBusy, GrantDenied, GrantError, PeerGone
 from xenlike.testing import FakeDomain, FakeTree
@@ -128,6 +129,31 @@ async def test_a_pool_makes_its_users_wait_and_ends_with_its_connection(domains,
     await wait_all_tasks_blocked()
     assert log[3] == (3, "gone")
     nursery.cancel_scope.cancel()
+
+
+async def test_tools_see_how_many_wait_for_a_page(domains, nursery):
+    _, front = domains
+    counters = memoryview(bytearray(8 * (STARVED + 1))).cast("Q")
+    pool = PagePool(SharedPages(front, 1, 1), Queue(), counters)
+    scope = trio.CancelScope()
+
+    async def use():
+        with scope:
+            async with pool.take():
+                await trio.sleep_forever()
+
+    async with pool.take():
+        assert counters[STARVED] == 0
+        for waiting in (1, 2):
+            nursery.start_soon(use)
+            await wait_all_tasks_blocked()
+            assert counters[STARVED] == waiting
+    await wait_all_tasks_blocked()
+    assert counters[STARVED] == 1
+    scope.cancel()
+    await wait_all_tasks_blocked()
+    assert counters[STARVED] == 0
+    pool.close()
 
 
 async def test_the_page_of_a_cancelled_request_waits_until_it_is_settled(domains):
