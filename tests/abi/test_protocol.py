@@ -109,6 +109,15 @@ def test_every_word_of_a_cacheline_ring_has_lines_of_its_own():
     assert layout.stride % 64 == 0
 
 
+@given(st.integers(1, 4096))
+def test_an_entry_of_a_cacheline_ring_lies_in_no_more_lines_than_it_must(entry):
+    layout = CACHELINE(entry)
+    assert entry <= layout.stride < 2 * max(entry, 64)
+    for slot in range(64):
+        first = layout.slots + slot * layout.stride
+        assert (first + entry - 1) // 64 - first // 64 == (entry - 1) // 64
+
+
 def test_a_limit_is_a_number_or_a_declared_node():
     class Part(Struct, c="part"):
         size: u16 = field(limit="most")

@@ -10,7 +10,7 @@ All indices are free-running little-endian u32; slots are addressed by `index & 
     128                             rsp_event   (front writes)
     256                             rsp_prod    (back writes)
     384                             req_event   (back writes)
-    slots    from 64                from 512, each a multiple of 64 bytes
+    slots    from 64                from 512, each a multiple of 64 bytes, or a power of two below
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ def XEN(entry_size: int) -> RingLayout:
 
 
 def CACHELINE(entry_size: int) -> RingLayout:
-    """Returns the layout in which each end writes cache lines of its own."""
-    return RingLayout("cacheline", 0, 384, 256, 128, 512, (entry_size + 63) & -64)
+    """Returns the layout in which each end writes cache lines of its own, and no short entry lies in two."""
+    stride = 1 << (entry_size - 1).bit_length() if entry_size < 64 else (entry_size + 63) & -64
+    return RingLayout("cacheline", 0, 384, 256, 128, 512, stride)
 
 
 def ring_size(layout: RingLayout, nbytes: int) -> int:

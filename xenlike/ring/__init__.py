@@ -8,7 +8,7 @@ it raises `ProtocolError`, once and for ever after.
 from xenlike._core import Incoming, Outgoing, RingEnd, RingStatistics, SpinnerStatistics, StreamStatistics
 from xenlike.ring.back import BackRing
 from xenlike.ring.front import FrontRing
-from xenlike.ring.layout import CACHELINE, CACHELINE_TAG, LAYOUTS, XEN, slots, stride
+from xenlike.ring.layout import CACHELINE, CACHELINE_TAG, LAYOUTS, XEN, preferred, slots, stride
 from xenlike.ring.oneway import Consumer, Producer
 from xenlike.ring.stream import ByteStream, ConsoleStreams, XenstoreStreams
 from xenlike.ring.wait import Spinner
@@ -32,6 +32,7 @@ __all__ = [
     "SpinnerStatistics",
     "StreamStatistics",
     "XenstoreStreams",
+    "preferred",
     "slots",
     "stride",
 ]

@@ -72,8 +72,9 @@ class XenbusDevice(ABC, Generic[RequestT, ResponseT]):
     """
 
     protocol: ClassVar[Protocol]
-    ring_layouts: ClassVar[tuple[str, ...]] = ("xen",)
-    """Ring layouts it offers (backend), or would like, best first (frontend)."""
+    ring_layouts: ClassVar[tuple[str, ...]] = ()
+    """Ring layouts it offers (backend), or would like, best first (frontend); a frontend that says nothing gets what
+    `xenlike.ring.preferred` says of its entries."""
 
     _side: ClassVar[Side]
     _own_names: ClassVar[tuple[str, ...]]

@@ -9,7 +9,11 @@
 
 static struct xl_ring ring;
 
-#define STRIDE (LAYOUT == XL_LAYOUT_XEN ? ENTRY : ((LAYOUT == XL_LAYOUT_TAG ? 8 : 0) + ENTRY + 63) / 64 * 64)
+/* as xl_ring_stride; entries here are 8, 16, or more than 32 bytes long */
+#define LINES(bytes) (((bytes) + 63) / 64 * 64)
+#define STRIDE                                                                                               \
+	(LAYOUT == XL_LAYOUT_XEN || (LAYOUT == XL_LAYOUT_CACHELINE && ENTRY <= 16) ? ENTRY :                 \
+	 LINES(ENTRY + (LAYOUT == XL_LAYOUT_TAG ? 8 : 0)))
 #define IS(side) XL_RING_IS(&ring, side, LAYOUT, (uint32_t)STRIDE)
 
 /* A broken ring has an error, and no entries for ever: the other end finds out too. */

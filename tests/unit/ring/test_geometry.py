@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.unit.ring.pages import FIRST_INDICES, U32, Page
 from xenlike.abi import ring as abi_ring
-from xenlike.ring import LAYOUTS, XEN, BackRing, Consumer, FrontRing, Producer, slots, stride
+from xenlike.ring import LAYOUTS, XEN, BackRing, Consumer, FrontRing, Producer, preferred, slots, stride
 
 ABI = {"xen": abi_ring.XEN, "cacheline": abi_ring.CACHELINE}
 
@@ -126,3 +126,13 @@ def test_rings_live_in_mapped_files_and_let_them_go() -> None:
         with pytest.raises(ValueError, match="closed"):
             end.push(out)
     page.close()
+
+
+@given(st.integers(0, 6), st.integers(1, 3500))
+def test_nobody_gets_fewer_slots_than_xens_layout_has(order: int, entry_size: int) -> None:
+    nbytes = 4096 << order
+    best = preferred(nbytes, entry_size)
+    assert best[-1] == XEN
+    assert slots(best[0], nbytes, entry_size) >= slots(XEN, nbytes, entry_size)
+    assert preferred(4096, 16)[0] == "cacheline"
+    assert preferred(4096, 112) == (XEN,)
