@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 HEADER = Path(__file__).parents[1] / "include" / "xenlike.h"
 """Where the generated header lies, in the tree and in an installed package."""
 
-_MODULES = ("xenlike.abi.hypercall", "xenlike.abi.recorder", "xenlike.abi.start_info", "xenlike.io.echo")
+_MODULES = (
+    "xenlike.abi.hypercall",
+    "xenlike.abi.recorder",
+    "xenlike.abi.start_info",
+    "xenlike.abi.statistics",
+    "xenlike.io.echo",
+)
 
 _START = """\
 /* SPDX-License-Identifier: Apache-2.0 */

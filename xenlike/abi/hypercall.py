@@ -46,6 +46,10 @@ XENLIKE_GET_CONFIG: Final = 6
 
 XENLIKE_RECORDER: Final = 7
 """`xenlike_recorder_op` in; the descriptor of a domain's recorder, see `xenlike.abi.recorder`."""
+
+XENLIKE_PUBLISH: Final = 8
+"""`xenlike_publish` in and out, from domain 0: publish statistics now, and for a while; see
+`xenlike.abi.statistics`."""
 XENLIKE_GRANT_STATUS: Final = 8
 """`xenlike_grant_status` in and out: how one reference stands, for tools; oneself's, or as domain 0 anybody's."""
 
@@ -175,6 +179,14 @@ class GrantStatus(Struct, c="xenlike_grant_status"):
     window_peer: domid_t = field("out: whom the memory behind its frame is for; DOMID_INVALID: there is none")
     frame: u32 = field("out: the entry's frame")
     nr_mapped: u32 = field("out: how often it is mapped now")
+
+
+class Publish(Struct, c="xenlike_publish"):
+    """Asks for a snapshot of the statistics at once, and for others until the lease ends."""
+
+    period_ms: u32 = field("between two of them; 0: only this one")
+    lease_ms: u32 = field("for how long; of several leases the one with the shortest period counts")
+    sequence: u64 = field("out: the snapshot with this number, or a later one, is newer than this call")
 
 
 class CreateDomain(Struct, c="xenlike_domctl_createdomain"):
