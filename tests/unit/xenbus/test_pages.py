@@ -135,10 +135,11 @@ async def test_tools_see_how_many_wait_for_a_page(domains, nursery):
     _, front = domains
     counters = memoryview(bytearray(8 * (STARVED + 1))).cast("Q")
     pool = PagePool(SharedPages(front, 1, 1), Queue(), counters)
-    scope = trio.CancelScope()
+    scopes = []
 
     async def use():
-        with scope:
+        with trio.CancelScope() as scope:
+            scopes.append(scope)
             async with pool.take():
                 await trio.sleep_forever()
 
@@ -150,7 +151,8 @@ async def test_tools_see_how_many_wait_for_a_page(domains, nursery):
             assert counters[STARVED] == waiting
     await wait_all_tasks_blocked()
     assert counters[STARVED] == 1
-    scope.cancel()
+    for scope in scopes:
+        scope.cancel()
     await wait_all_tasks_blocked()
     assert counters[STARVED] == 0
     pool.close()
