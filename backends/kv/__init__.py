@@ -7,8 +7,8 @@
 4. A watch is a request whose answer waits, in a task of its own, for a change or for its time to be over. The
    number of them is limited: each costs a task here, and a slot of the ring there.
 
-Every device has a store of its own, unless the toolstack gives several devices of this domain the same word for
-`store`; whoever shares one sees all of it. A store lives as long as a device that uses it, in this domain's memory.
+Every device has a store of its own, which lives as long as the device. Where the toolstack gives devices of this
+domain the same word for `store`, they share one, see all of it, and it lives as long as the domain.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from typing import ClassVar
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from weakref import WeakKeyDictionary
 
 import trio
 
@@ -42,7 +42,7 @@ MAX_VALUE = 16 * PAGE_SIZE
 MAX_WATCHES = 16
 """Of one device: half of the slots that the smallest ring has."""
 
-_stores: WeakKeyDictionary[DomainLike, WeakValueDictionary[str, Store]] = WeakKeyDictionary()
+_shared: WeakKeyDictionary[DomainLike, dict[str, Store]] = WeakKeyDictionary()
 
 
 class KvBack(Backend[KvRequest, KvResponse], protocol=KV):
@@ -57,9 +57,9 @@ class KvBack(Backend[KvRequest, KvResponse], protocol=KV):
 
     async def setup(self) -> Mapping[str, NodeValue]:
         """Finds the store, and says what it takes."""
-        shared = (await self.read_nodes("store"))["store"]
-        stores = _stores.setdefault(self.domain, WeakValueDictionary())
-        self.store = stores.setdefault(f"shared {shared}" if shared else self.nodename, Store())
+        if not hasattr(self, "store"):
+            name = (await self.read_nodes("store"))["store"]
+            self.store = _shared.setdefault(self.domain, {}).setdefault(name, Store()) if name else Store()
         return {
             "max-value": MAX_VALUE,
             "max-watches": MAX_WATCHES,

@@ -86,4 +86,4 @@ def test_the_folders_are_importable_by_one_name_only(name):
 
 
 def test_a_driver_is_a_value():
-    assert Driver("echo", ECHO, DRIVER.frontend, DRIVER.backend, DRIVER.doc) == DRIVER
+    assert Driver("echo", ECHO, DRIVER.frontend, DRIVER.backend, DRIVER.doc, DRIVER.exercise) == DRIVER
