@@ -36,7 +36,7 @@ TRIP_TO_RING_H = "round trip, polled, times as fast as ring.h"
 TO_BARE_RING_H = "events, 8 at a time, times as fast as ring.h with a bare eventfd"
 ONE_WAY_TO_PEERS = "one way, 64 B, 32 at a time, times as fast as the best of boost and DPDK"
 
-NEVER_SLOWER = "the layout chosen for a size, where it is slowest, times as fast as ring.h"
+NEVER_SLOWER = "the layout chosen for a size, at the size where it is slowest, times as fast as ring.h"
 
 
 def events_to_ring_h(batch: int) -> str:

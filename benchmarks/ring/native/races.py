@@ -17,6 +17,9 @@ BATCHES = (1, 8, 32, 256)
 
 MOST_BYTES = 4 << 20
 
+AGAIN = "ring.h, once more"
+"""The A/A control: the same configuration under another name."""
+
 _MODES = {"reqrsp": "request/response", "roundtrip": "round trip", "oneway": "one way"}
 _WAITS = {"poll": "polled", "adaptive": "events, awake", "sleep": "events, asleep"}
 

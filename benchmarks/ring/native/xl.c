@@ -9,10 +9,11 @@
 
 static struct xl_ring ring;
 
-/* as xl_ring_stride; entries here are 8, 16, or more than 32 bytes long */
+/* as xl_ring_stride, for entries of a multiple of 8 bytes */
 #define LINES(bytes) (((bytes) + 63) / 64 * 64)
 #define STRIDE                                                                                               \
 	(LAYOUT == XL_LAYOUT_XEN || (LAYOUT == XL_LAYOUT_CACHELINE && ENTRY <= 16) ? ENTRY :                 \
+	 LAYOUT == XL_LAYOUT_CACHELINE && ENTRY <= 32 ? 32 :                                                 \
 	 LINES(ENTRY + (LAYOUT == XL_LAYOUT_TAG ? 8 : 0)))
 #define IS(side) XL_RING_IS(&ring, side, LAYOUT, (uint32_t)STRIDE)
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from xenlike.benchmarks.ring.native import plots, races, results
 from xenlike.benchmarks.ring.native.decide import WAITS, decide
-from xenlike.benchmarks.ring.native.measure import AGAIN, main_courses, matrix
+from xenlike.benchmarks.ring.native.measure import main_courses, matrix
 from xenlike.benchmarks.ring.native.programs import CACHELINE, CONTESTANTS, RING_H, XEN, Contestant, Programs
-from xenlike.benchmarks.ring.native.races import Race
+from xenlike.benchmarks.ring.native.races import AGAIN, Race
 from xenlike.benchmarks.ring.native.results import Results, Sample
 from xenlike.benchmarks.ring.pair import two_cpus
 from xenlike.errors import MachineError
@@ -136,12 +136,13 @@ def matrix_of(speeds: dict[tuple[Contestant, int], float]) -> Results:
     [
         ({1: 2.0, 8: 1.0}, "cacheline"),
         ({1: 1.02, 8: 1.02}, "xen"),  # no more than the control differs from itself
-        ({1: 2.0, 8: 0.9}, "xen"),  # faster over all, and yet too slow somewhere
+        ({1: 2.0, 8: 0.4}, "xen"),  # faster somewhere, and slower over all
     ],
 )
-def test_a_layout_is_chosen_only_if_it_gains_and_never_loses(cacheline: dict[int, float], layout: str) -> None:
+def test_a_layout_is_chosen_only_if_it_gains_over_all(cacheline: dict[int, float], layout: str) -> None:
     speeds = {(who, batch): 1.0 for who in (XEN, RING_H) for batch in (1, 8)}
     speeds |= {(CACHELINE, batch): rate for batch, rate in cacheline.items()}
     (choice,) = decide(matrix_of(speeds))
+    assert choice.noise is None
     assert (choice.entry, choice.slots, choice.layout) == (64, 32, layout)
     assert choice.worst == min(cacheline.values()) if layout == "cacheline" else choice.worst == 1.0
