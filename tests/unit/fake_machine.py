@@ -44,6 +44,7 @@ class FakeMachine:
         self.guest = FakeDomain(3, "guest")
         self.log = ConsoleLog()
         self.attached: list[tuple[str, Disk]] = []
+        self.leases: list[tuple[int, int]] = []
         self.down = trio.Event()
 
     @property
@@ -61,6 +62,10 @@ class FakeMachine:
 
     def open_console(self, domain: str) -> AbstractContextManager[trio.MemoryReceiveChannel[bytes]]:
         return self.log.subscribe(domain)
+
+    def publish(self, period_ms: int, lease_ms: int) -> int:
+        self.leases.append((period_ms, lease_ms))
+        return 7
 
     def request_down(self) -> None:
         self.down.set()

@@ -58,6 +58,17 @@ async def test_a_disk_arrives_as_it_was_described(tmp_path: Path) -> None:
     assert machine.attached == [("guest", disk)]
 
 
+async def test_statistics_are_asked_for_in_whole_milliseconds(tmp_path: Path) -> None:
+    machine = FakeMachine()
+    async with serving(tmp_path, machine) as control:
+        assert await control.publish(500, 10_000) == 7
+        assert await control.publish() == 7
+        for wrong in ({"period_ms": -1}, {"lease_ms": 1 << 32}, {"period_ms": 0.5}):
+            with pytest.raises(ConfigError, match="publish: Expected `int`"):
+                await control.call("publish", wrong, int)
+    assert machine.leases == [(500, 10_000), (0, 0)]
+
+
 async def test_errors_come_back_as_their_own_class(tmp_path: Path) -> None:
     async with serving(tmp_path, FakeMachine()) as control:
         with pytest.raises(NoSuchDomain, match="no domain 'nobody'"):

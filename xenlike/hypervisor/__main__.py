@@ -1,7 +1,8 @@
-"""The hypervisor process: `python -m xenlike.hypervisor FD LOCK_FD REAPER_FD STORE_DOMID PARENT_PID`.
+"""The hypervisor process: `python -m xenlike.hypervisor FD LOCK_FD REAPER_FD STORE_DOMID PARENT_PID [SEGMENT]`.
 
 Started by the toolstack with domain 0's hypercall socket. It keeps two descriptors only for what their
-closing tells when it dies, however it dies: the machine's lock, and the pipe its reaper waits on.
+closing tells when it dies, however it dies: the machine's lock, and the pipe its reaper waits on. SEGMENT is the
+name under which it publishes statistics.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from xenlike.hypervisor.loop import Loop
 
 def main(arguments: list[str]) -> None:
     """Runs the hypervisor until domain 0 is gone."""
-    socket_fd, _lock_fd, _reaper_fd, store_domid, parent_pid = (int(word) for word in arguments)
+    socket_fd, _lock_fd, _reaper_fd, store_domid, parent_pid = (int(word) for word in arguments[:5])
+    statistics = arguments[5] if len(arguments) > 5 else ""
     logging.basicConfig(format="xenlike hypervisor: %(message)s", level=logging.WARNING)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _core.set_dumpable(False)
@@ -30,7 +32,7 @@ def main(arguments: list[str]) -> None:
     for fd in (socket_fd, _lock_fd, _reaper_fd):
         os.set_inheritable(fd, False)
     try:
-        loop = Loop(dom0, store_domid, parent_pid)
+        loop = Loop(dom0, store_domid, parent_pid, statistics)
     except ProcessLookupError:
         # Domain 0 died while this process started.
         return

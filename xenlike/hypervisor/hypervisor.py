@@ -16,6 +16,7 @@ import signal
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from xenlike import _core
 from xenlike.abi import grant_table as gt
@@ -44,6 +45,9 @@ from xenlike.hypervisor.frames import PAGE, Pool, make_memory
 from xenlike.hypervisor.grants import Grants
 from xenlike.hypervisor.orphans import Orphans
 
+if TYPE_CHECKING:
+    from xenlike.hypervisor.publisher import Publisher
+
 # Start-info lies in the first frame, so a domain has at least one.
 MIN_PAGES = 1
 MAX_PAGES = 1 << 22
@@ -67,6 +71,9 @@ class Hypervisor:
         self.grants = Grants(self.domains)
         self.zygote = Zygote(self._new_socket)
         self.orphans = Orphans()
+        # Counts births, deaths and what else changes the list of domains.
+        self.generation = 0
+        self.publisher: Publisher | None = None
         self._watch = watch
         self._next_domid = 0
 
@@ -163,6 +170,7 @@ class Hypervisor:
                 self._watch(domain)
                 domain.state = XENLIKE_DOMAIN_RUNNING
             undo.pop_all()
+        self.generation += 1
         args.domid, args.store_port, args.console_port = domid, domain.store_port, domain.console_port
         return domain, theirs
 
@@ -221,6 +229,7 @@ class Hypervisor:
             return None
         domain.pid = pid
         domain.state = XENLIKE_DOMAIN_RUNNING
+        self.generation += 1
         self._watch(domain)
         return domain
 
@@ -309,6 +318,7 @@ class Hypervisor:
         return port, near.rx
 
     def _raise_dom_exc(self) -> None:
+        self.generation += 1
         for domain in self.domains.values():
             for port in domain.ports.ports.values():
                 if port.virq_tx >= 0:
@@ -379,6 +389,7 @@ class Hypervisor:
         if domain.state == XENLIKE_DOMAIN_DEAD and domain.reaped:
             domain.close_recorder()
             self.domains.pop(domain.domid, None)
+            self.generation += 1
 
     def _release(self, domain: Domain) -> None:
         """Undoes what a creation that failed had made around its memory."""

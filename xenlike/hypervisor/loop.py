@@ -32,6 +32,8 @@ from xenlike.hypervisor.domain import Domain
 from xenlike.hypervisor.hypercalls import Hypercalls
 from xenlike.hypervisor.hypervisor import Hypervisor
 from xenlike.hypervisor.orphans import end_children, reap_strangers
+from xenlike.hypervisor.publisher import Publisher
+from xenlike.hypervisor.segment import Segment
 
 log = logging.getLogger(__name__)
 
@@ -50,9 +52,10 @@ class Loop:
         dom0: the hypervisor's end of domain 0's hypercall socket.
         store_domid: who will serve domain 0's store ring.
         parent_pid: the process behind domain 0; the machine ends with it.
+        statistics: name of the segment in which statistics are published; empty for none.
     """
 
-    def __init__(self, dom0: socket.socket, store_domid: int, parent_pid: int) -> None:
+    def __init__(self, dom0: socket.socket, store_domid: int, parent_pid: int, statistics: str = "") -> None:
         self._epoll = select.epoll()
         # Descriptors that are listened to only since this turn: its events are of others that had their numbers.
         self._fresh: set[int] = set()
@@ -72,17 +75,24 @@ class Loop:
             name=b"Domain-0",
         )
         self.xen.create(args, b"", own_socket=dom0)
+        self._publisher = Publisher(self.xen, Segment(statistics), parent_pid) if statistics else None
+        self.xen.publisher = self._publisher
 
     def run(self) -> None:
         """Serves until domain 0 is gone; then ends every process of the machine."""
         self._listen_for_children()
         self._start_zygote()
+        publisher = self._publisher
         while self._running:
             self._fresh.clear()
-            for fd, _ in self._epoll.poll():
+            for fd, _ in self._epoll.poll(publisher.wait_s() if publisher is not None else None):
                 handler = self._ready.get(fd)
                 if handler is not None and fd not in self._fresh:
                     handler()
+            if publisher is not None:
+                publisher.turn()
+        if publisher is not None:
+            publisher.close()
         self._end_all()
 
     def stop(self) -> None:

@@ -152,6 +152,17 @@ def grant_status(xen: Hypervisor, call: Call) -> int:
     return call.answer(args)
 
 
+def publish(xen: Hypervisor, call: Call) -> int:
+    """Publishes statistics now, and for a while; for domain 0."""
+    if call.caller.domid != 0:
+        raise Refused(errno.EPERM)
+    args = call.one(hc.Publish)
+    if xen.publisher is None:
+        raise Refused(errno.ENODEV)
+    args.sequence = xen.publisher.ask(args.period_ms, args.lease_ms)
+    return call.answer(args)
+
+
 TABLE: Operations = {
     (hc.HYPERVISOR_xenlike_op, hc.XENLIKE_BOOTSTRAP): bootstrap,
     (hc.HYPERVISOR_xenlike_op, hc.XENLIKE_ALLOC_WINDOW): alloc_window,
@@ -160,5 +171,6 @@ TABLE: Operations = {
     (hc.HYPERVISOR_xenlike_op, hc.XENLIKE_SEAL_WINDOW): seal_window,
     (hc.HYPERVISOR_xenlike_op, hc.XENLIKE_GET_CONFIG): get_config,
     (hc.HYPERVISOR_xenlike_op, hc.XENLIKE_RECORDER): recorder,
+    (hc.HYPERVISOR_xenlike_op, hc.XENLIKE_PUBLISH): publish,
     (hc.HYPERVISOR_xenlike_op, hc.XENLIKE_GRANT_STATUS): grant_status,
 }

@@ -65,6 +65,14 @@ class Control:
         """Unplugs a disk; returns when it is gone."""
         await self.call("block-detach", {"domain": domain, "vdev": vdev}, type(None))
 
+    async def publish(self, period_ms: int = 0, lease_ms: int = 0) -> int:
+        """Has statistics published now, and then in a period until the lease ends.
+
+        Returns:
+            The number of the snapshot that answers this; see `xenlike.toolstack.statistics`.
+        """
+        return await self.call("publish", {"period_ms": period_ms, "lease_ms": lease_ms}, int)
+
     async def down(self) -> None:
         """Ends the machine with all its domains; returns when it is gone."""
         await self.call("down", {}, type(None))

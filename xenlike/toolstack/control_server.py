@@ -92,6 +92,9 @@ class ControlledMachine(Protocol):
     def open_console(self, domain: str) -> AbstractContextManager[trio.MemoryReceiveChannel[bytes]]:
         """Opens a channel with what is kept of a domain's output and what comes, which ends with the domain."""
 
+    def publish(self, period_ms: int, lease_ms: int) -> int:
+        """Has statistics published; returns the number of the snapshot that answers this."""
+
     def request_down(self) -> None:
         """Begins the end of the machine; the server is cancelled on the way."""
 
@@ -199,6 +202,9 @@ class _Session:
             case "console-input":
                 typed = _params(request, wire.InputParams)
                 await self._find(typed).console_input(typed.data)
+            case "publish":
+                publish = _params(request, wire.PublishParams)
+                return self._machine.publish(publish.period_ms, publish.lease_ms)
             case "down":
                 pass
             case _:

@@ -14,6 +14,7 @@
 | `block-detach` | `domain`, `vdev` | null |
 | `console` | `domain`, `follow` | events with `data` (base64), null when the domain has ended |
 | `console-input` | `domain`, `data` (base64) | null |
+| `publish` | `period_ms`, `lease_ms` | number of the snapshot of statistics that answers it |
 | `down` | | null, then the machine goes and the connection ends |
 
 `domain` is a name or a domid in decimal. Requests on one connection may be many at a time; answers carry the id. The
@@ -21,6 +22,8 @@
 """
 
 from __future__ import annotations
+
+from typing import Annotated
 
 import msgspec
 
@@ -104,6 +107,13 @@ class InputParams(OneDomain):
     """Parameters of `console-input`."""
 
     data: bytes
+
+
+class PublishParams(msgspec.Struct, forbid_unknown_fields=True):
+    """Parameters of `publish`: one snapshot now, and one in each period until the lease ends."""
+
+    period_ms: Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)] = 0
+    lease_ms: Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)] = 0
 
 
 class Request(msgspec.Struct, forbid_unknown_fields=True):

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from xenlike.errors import MachineError
 from xenlike.toolstack import reaper
-from xenlike.toolstack.paths import MachinePaths
+from xenlike.toolstack.paths import SHM, MachinePaths, segment_machines
 
 # How long a machine that has just ended may take to let go of its name.
 LOCK_PATIENCE_S = 2.0
@@ -94,6 +94,10 @@ def _try_lock(lock: int, path: Path) -> bool:
 def _remove_leftovers(paths: MachinePaths) -> None:
     for path in (paths.control, paths.xenstored):
         path.unlink(missing_ok=True)
+    try:
+        (SHM / paths.segment[1:]).unlink(missing_ok=True)
+    except PermissionError:
+        pass  # another user took that name, and keeps it
 
 
 def remove_stale(root: Path) -> list[str]:
@@ -106,6 +110,10 @@ def remove_stale(root: Path) -> list[str]:
         Their names.
     """
     removed = []
+    if root.is_dir():
+        # Somebody removed a killed machine's folder, and did not know of its segment.
+        for name in segment_machines(root):
+            (root / name).mkdir(mode=0o700, exist_ok=True)
     for folder in root.iterdir() if root.is_dir() else ():
         # A caller that was killed before it made its lock has left empty folders, and only such are ours.
         create = os.O_CREAT if {path.name for path in folder.rglob("*")} <= {"xenstored"} else 0
@@ -115,6 +123,7 @@ def remove_stale(root: Path) -> list[str]:
             continue
         try:
             if _try_lock(lock, folder / "lock"):
+                _remove_leftovers(MachinePaths(folder.name, folder.absolute()))
                 shutil.rmtree(folder, ignore_errors=True)
                 removed.append(folder.name)
         finally:
@@ -132,18 +141,19 @@ def launch(paths: MachinePaths, lock: int, store_domid: int) -> Launched:
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     reaper_read, reaper_write = os.pipe()
+    segment = SHM / paths.segment[1:]
     numbers = [theirs.fileno(), lock, reaper_write, store_domid, os.getpid()]
     try:
         # Sessions of their own: Ctrl-C is for the caller, who ends the machine in its own order.
         reaping = subprocess.Popen(
-            [sys.executable, "-I", "-S", reaper.__file__, str(paths.folder)],
+            [sys.executable, "-I", "-S", reaper.__file__, str(paths.folder), str(segment)],
             stdin=reaper_read,
             stdout=subprocess.DEVNULL,
             start_new_session=True,
             cwd="/",
         )
         hypervisor = subprocess.Popen(
-            [sys.executable, "-m", "xenlike.hypervisor", *map(str, numbers)],
+            [sys.executable, "-m", "xenlike.hypervisor", *map(str, numbers), paths.segment],
             pass_fds=numbers[:3],
             stdin=subprocess.DEVNULL,
             start_new_session=True,

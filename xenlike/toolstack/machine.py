@@ -311,6 +311,10 @@ class Machine:
         """Opens a domain's output: what is kept, then what comes."""
         return self.console.subscribe(self.find(domain).name)
 
+    def publish(self, period_ms: int, lease_ms: int) -> int:
+        """Has the hypervisor publish statistics; see `Hypercalls.publish`."""
+        return self.hypercalls.publish(period_ms, lease_ms)
+
     def request_down(self) -> None:
         """Asks whoever runs the machine to end it; see `wait_down`."""
         self._down.set()

@@ -1,8 +1,9 @@
-"""Where a running machine keeps its sockets.
+"""Where a running machine keeps its sockets, and the segment with its statistics.
 
     <root>/<machine>/lock               held with flock by the running machine
     <root>/<machine>/control.sock       the control socket, JSON lines
     <root>/<machine>/xenstored/socket   the store's Unix socket, the protocol of Xen's tools
+    /dev/shm/xenlike-<uid>-<hash>-<machine>   its statistics; the hash is the root's, for there may be several
 
 The root is `$XENLIKE_RUNTIME_DIR`, else `$XDG_RUNTIME_DIR/xenlike`, else `/run/xenlike` for who may write there,
 else `/tmp/xenlike-<uid>`. It belongs to its user alone (mode 0700): whoever can connect to a control socket can
@@ -11,6 +12,7 @@ do with the machine what its owner can.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import stat
@@ -20,6 +22,8 @@ from pathlib import Path
 from xenlike.errors import ConfigError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", re.ASCII)
+SHM = Path("/dev/shm")
+"""Where Linux keeps named segments."""
 _SOCKET_PATH_MAX = 107  # sockaddr_un.sun_path holds 108 bytes with the closing zero
 
 
@@ -95,6 +99,11 @@ class MachinePaths:
         """What a detached machine prints."""
         return self.folder / "machine.log"
 
+    @property
+    def segment(self) -> str:
+        """Name of the segment with its statistics, as POSIX has it: `/xenlike-1000-0f3a5b7c-lab`."""
+        return f"/{_segment_prefix(self.folder.parent)}{self.name}"
+
     def create_root(self) -> None:
         """Makes the folder of all machines, mode 0700.
 
@@ -118,8 +127,9 @@ class MachinePaths:
         _private_folder(self.xenstored.parent)
 
     def remove(self) -> None:
-        """Removes the machine's sockets and folders; what is not there or not ours to remove stays silently."""
-        for path in (self.control, self.xenstored, self.log, self.lock):
+        """Removes the machine's names; what is not there or not ours to remove stays silently."""
+        # The segment first: what has no folder is looked for nowhere else.
+        for path in (SHM / self.segment[1:], self.control, self.xenstored, self.log, self.lock):
             try:
                 path.unlink()
             except OSError:
@@ -138,6 +148,22 @@ def machine_names(root: Path | str | None = None) -> list[str]:
         return sorted(entry.name for entry in folder.iterdir() if (entry / "control.sock").is_socket())
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return []
+
+
+def segment_machines(root: Path | str) -> list[str]:
+    """Returns the names of this user's machines below a root that have a segment, alive or left behind."""
+    prefix = _segment_prefix(Path(root))
+    try:
+        names = [name.removeprefix(prefix) for name in os.listdir(SHM) if name.startswith(prefix)]
+    except OSError:
+        return []
+    return sorted(name for name in names if _NAME.fullmatch(name))
+
+
+def _segment_prefix(root: Path) -> str:
+    """By the root's real path, since whoever looks may call it by another name than whoever made it."""
+    digest = hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()
+    return f"xenlike-{os.geteuid()}-{digest[:8]}-"
 
 
 def _private_folder(path: Path) -> None:

@@ -1,6 +1,6 @@
 """Removes what is left of a machine when its hypervisor has ended, however it ended: processes, and names.
 
-Run as a script with no imports of xenlike: `python -I -S reaper.py FOLDER`. Standard input is a pipe whose
+Run as a script with no imports of xenlike: `python -I -S reaper.py FOLDER SEGMENT`. Standard input is a pipe whose
 other end only the hypervisor holds, so end-of-file there means that it is gone; before that comes its pid. Domains
 die with it, but what they have started does not: those processes share its session. The machine's lock says
 whether a new machine of that name has taken over meanwhile: then the names are the new one's.
@@ -16,8 +16,8 @@ import sys
 ROUNDS = 1000
 
 
-def main(folder: str) -> None:
-    """Waits for the hypervisor's end, ends its session and removes `folder`."""
+def main(folder: str, segment: str) -> None:
+    """Waits for the hypervisor's end, ends its session and removes `segment` and `folder`."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     told = b""
@@ -31,6 +31,11 @@ def main(folder: str) -> None:
     except OSError:
         # Removed already, or a new machine's.
         return
+    # The segment first: what has no folder is looked for nowhere else.
+    try:
+        os.unlink(segment)
+    except OSError:
+        pass
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -58,4 +63,4 @@ def session_of(pid: int) -> int:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
