@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from xenlike.cli import bench, blocks, demo, doctor, domains, header, lab, machines, new_driver, store, xenstore
+from xenlike.cli import bench, blocks, demo, dev, doctor, domains, header, lab, machines, new_driver, store, xenstore
 from xenlike.cli.options import Options
 from xenlike.cli.status import guarded
 
@@ -41,6 +41,7 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
     },
     "Drivers": {
         "new-driver": new_driver.new_driver,
+        "dev": dev.dev,
         "header": header.header,
     },
     "Tools": {

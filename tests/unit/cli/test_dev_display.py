@@ -1,0 +1,93 @@
+"""What `xenlike dev` shows of what it is told: on a screen, and as lines."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from xenlike.cli.dev_display import CONSOLE_LINES, STEPS, Display, Lines, Screen, described
+from xenlike.toolstack.follower import Kind, NodeChange
+
+
+def change(name: str, value: str | None, kind: Kind = "backend") -> NodeChange:
+    return NodeChange(2, kind, 0, name, value)
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(file=io.StringIO(), width=100, force_terminal=True, color_system=None)
+
+
+def shown(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def play(display: Display) -> None:
+    display.begin(2, "dice: numbers")
+    display.changed(change("max-size", "4096"))
+    display.changed(change("state", "2"))
+    display.changed(change("state", "3", "frontend"))
+    display.said("guest", b"hello\nwor")
+    display.said("guest", b"ld\n")
+    display.counted(1, 0)
+    display.error("RequestFailed: [bold]no[/bold]")
+    display.note("both halves are down")
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        (change("state", "4"), "Connected"),
+        (change("state", "9"), "'9'"),
+        (change("state", "what"), "'what'"),
+        (change("state", None), "is gone"),
+        (change("max-size", "4096"), "max-size = 4096"),
+        (change("max-size", None), "max-size is removed"),
+        (change("", "22 no", "error"), "error: 22 no"),
+    ],
+)
+def test_a_change_is_a_few_words(told: NodeChange, words: str) -> None:
+    assert described(told) == words
+
+
+def test_lines_are_whole_and_in_their_order(console: Console) -> None:
+    play(Lines(console))
+    lines = shown(console).splitlines()
+    ends = ["dice: numbers, reloaded 1", "backend   d2  max-size = 4096", "backend   d2  InitWait"]
+    ends += ["frontend  d2  Initialised", "guest | hello", "guest | world", "1 operation, 0 failed"]
+    ends += ["error: RequestFailed: [bold]no[/bold]", "both halves are down"]
+    assert len(lines) == len(ends)
+    assert all(line.endswith(end) for line, end in zip(lines, ends, strict=True)), lines
+
+
+def test_the_screen_has_all_of_it_at_once(console: Console) -> None:
+    screen = Screen(console)
+    play(screen)
+    console.print(screen.picture())
+    text = shown(console)
+    for words in ("dice: numbers · reloaded 1", "max-size = 4096", "InitWait", "Initialised", "guest | world"):
+        assert words in text
+    assert "1 operations, 0 failed" in text
+    assert "RequestFailed: [bold]no[/bold]" in text
+    assert "Ctrl-C ends" in text
+    front, back = (next(line for line in text.splitlines() if word in line) for word in ("Initialised", "InitWait"))
+    assert front.index("Initialised") < back.index("InitWait")
+
+
+def test_the_screen_does_not_grow_for_ever(console: Console) -> None:
+    screen = Screen(console)
+    for number in range(1000):
+        screen.changed(change("state", str(number % 9)))
+        screen.said("guest", b"line %d\n" % number)
+    console.print(screen.picture())
+    assert len(shown(console).splitlines()) < STEPS + CONSOLE_LINES + 8
+
+
+def test_what_was_last_on_the_screen_stays_there(console: Console) -> None:
+    screen = Screen(console)
+    with screen.live():
+        play(screen)
+    assert "both halves are down" in shown(console).rpartition("dice: numbers")[2]
