@@ -19,6 +19,9 @@ from xenlike.benchmarks.ring.pair import two_cpus
 from xenlike.benchmarks.runner import Bench
 from xenlike.benchmarks.surroundings import placement
 
+OURS_AGAIN = "cacheline, once more"
+"""The control where ring.h does not run: it has no one-way rings."""
+
 POLLED = (contestants.RING_H, contestants.XEN, contestants.CACHELINE, contestants.TAG)
 WITH_EVENTS = (*POLLED, contestants.XEN_ASYMMETRIC, contestants.CACHELINE_ASYMMETRIC, contestants.TAG_ASYMMETRIC)
 ONE_WAY = (contestants.XEN, contestants.CACHELINE, contestants.BOOST, contestants.RTE_RING)
@@ -40,7 +43,10 @@ _NEEDS = {
 """Goals that cannot be judged without somebody."""
 
 
-def main_courses(entry: int = 64, slots: int = 32, batches: Sequence[int] = (1, 8)) -> list[Race]:
+USUAL_BATCHES = (1, 8)
+
+
+def main_courses(entry: int = 64, slots: int = 32, batches: Sequence[int] = USUAL_BATCHES) -> list[Race]:
     """Returns what the goals speak of; contestants of one course stand next to each other."""
     races = [Race(who, "roundtrip", entry, slots, 1) for who in POLLED]
     races.append(Race(contestants.RING_H, "roundtrip", entry, slots, 1, name=AGAIN))
@@ -53,7 +59,9 @@ def main_courses(entry: int = 64, slots: int = 32, batches: Sequence[int] = (1, 
             Race(who, "reqrsp", entry, slots, batch, "sleep") for who in (contestants.RING_H, contestants.CACHELINE)
         ]
     room = max(128, slots)
-    races += [Race(who, "oneway", entry, room, batch) for batch in (1, 32) for who in ONE_WAY]
+    for batch in (1, 32) if tuple(batches) == USUAL_BATCHES else batches:
+        races += [Race(who, "oneway", entry, room, batch) for who in ONE_WAY]
+        races.append(Race(contestants.CACHELINE, "oneway", entry, room, batch, name=OURS_AGAIN))
     return races
 
 
@@ -86,7 +94,7 @@ def measure(bench: Bench) -> None:
         plots.check(options.plot)
     entry = 64 if options.entry is None else options.entry
     slots = 32 if options.slots is None else options.slots
-    batches = [1, 8] if options.batch is None else [options.batch]
+    batches = [*USUAL_BATCHES] if options.batch is None else [options.batch]
     for batch in batches:
         check(entry, slots, batch)
     races = main_courses(entry, slots, batches)
@@ -231,6 +239,11 @@ def _ratios(bench: Bench, results: Results, races: Sequence[Race]) -> None:
         goals.ONE_WAY_TO_PEERS,
         find("oneway", 32, "poll", ours),
         find("oneway", 32, "poll", [contestants.BOOST, contestants.RTE_RING]),
+    )
+    ratio(
+        "   one way, 32 at a time: A/A, cacheline against itself",
+        find("oneway", 32, "poll", [contestants.CACHELINE], OURS_AGAIN),
+        find("oneway", 32, "poll", [contestants.CACHELINE]),
     )
 
 
