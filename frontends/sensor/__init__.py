@@ -116,7 +116,7 @@ class SensorFront(Frontend[SensorRequest, SensorResponse], protocol=SENSOR):
     async def read_raw(self, limit: int = 512) -> bytearray:
         """As `read`, but the samples as they are packed, one `SensorSample` after the other."""
         stream = self._stream
-        if stream.rate != self.rate:
+        if self.rate and stream.rate != self.rate:
             await self._tell(SENSORIF_OP_START, self.rate)
         async with stream.reader:
             while True:
