@@ -47,11 +47,11 @@ XENLIKE_GET_CONFIG: Final = 6
 XENLIKE_RECORDER: Final = 7
 """`xenlike_recorder_op` in; the descriptor of a domain's recorder, see `xenlike.abi.recorder`."""
 
-XENLIKE_PUBLISH: Final = 8
-"""`xenlike_publish` in and out, from domain 0: publish statistics now, and for a while; see
-`xenlike.abi.statistics`."""
 XENLIKE_GRANT_STATUS: Final = 8
 """`xenlike_grant_status` in and out: how one reference stands, for tools; oneself's, or as domain 0 anybody's."""
+XENLIKE_PUBLISH: Final = 9
+"""`xenlike_publish` in and out, from domain 0: publish statistics now, and for a while; see
+`xenlike.abi.statistics`."""
 
 XENLIKE_CONFIG_INLINE_MAX: Final = 4000
 XENLIKE_CONFIG_MEMFD: Final = 1

@@ -66,14 +66,14 @@
  */
 #define XENLIKE_RECORDER                     7
 /*
- * 'xenlike_publish' in and out, from domain 0: publish statistics now, and for a while; see
- * 'xenlike.abi.statistics'.
- */
-#define XENLIKE_PUBLISH                      8
-/*
  * 'xenlike_grant_status' in and out: how one reference stands, for tools; oneself's, or as domain 0 anybody's.
  */
 #define XENLIKE_GRANT_STATUS                 8
+/*
+ * 'xenlike_publish' in and out, from domain 0: publish statistics now, and for a while; see
+ * 'xenlike.abi.statistics'.
+ */
+#define XENLIKE_PUBLISH                      9
 #define XENLIKE_CONFIG_INLINE_MAX            4000
 /*
  * 'ret' of 'XENLIKE_GET_CONFIG': the first descriptor is a memfd with the configuration.
