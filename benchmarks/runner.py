@@ -70,6 +70,7 @@ class Options:
         entry: bytes of an entry; None for the usual ones.
         slots: entries of a ring; None for the usual ones.
         batch: entries that are published at once; None for the usual ones.
+        driver: which driver is measured, as `find_driver` takes it.
     """
 
     peers: bool = True
@@ -77,6 +78,7 @@ class Options:
     entry: int | None = None
     slots: int | None = None
     batch: int | None = None
+    driver: str | None = None
 
     @property
     def chosen(self) -> bool:

@@ -10,7 +10,7 @@ from typing import Annotated, Protocol, cast
 import typer
 
 from xenlike.cli.status import FAILED
-from xenlike.errors import MachineError
+from xenlike.errors import ConfigError, MachineError
 
 
 class Runner(Protocol):
@@ -32,6 +32,7 @@ class Subject(StrEnum):
     ring = "ring"
     idle = "idle"
     xenstore = "xenstore"
+    driver = "driver"
 
 
 def bench(
@@ -39,9 +40,13 @@ def bench(
         Subject,
         typer.Argument(
             help="domains: start-up; block: disks; ring: rings alone; idle: CPU when nothing happens; "
-            "xenstore: the store."
+            "xenstore: the store; driver: the operations of a driver."
         ),
     ],
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="driver: a device type, a reference or a folder, as for `header`."),
+    ] = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the results here, too.")] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Compare with the goals; exit with 1 if one is missed.")
@@ -65,13 +70,17 @@ def bench(
     """Measure, and print a table: medians, spread, and where it was measured."""
     from importlib import import_module
 
+    if (subject is Subject.driver) != (name is not None):
+        raise ConfigError(
+            "say which driver: xenlike bench driver NAME" if name is None else f"{subject.value} takes no {name!r}"
+        )
     try:
         runner = cast("Runner", import_module("xenlike.benchmarks.runner"))
     except ModuleNotFoundError as error:
         raise MachineError(f"the benchmarks are not installed: {error}") from None
     from xenlike.cli.running import orderly_end
 
-    options = runner.Options(peers=peers, plot=plot, entry=entry, slots=slots, batch=batch)
+    options = runner.Options(peers=peers, plot=plot, entry=entry, slots=slots, batch=batch, driver=name)
     with orderly_end():
         missed = runner.run(subject.value, json_path=json, check=check, repeat=repeat, quick=quick, options=options)
     if missed:
