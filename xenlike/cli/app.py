@@ -7,7 +7,22 @@ from typing import Annotated
 
 import typer
 
-from xenlike.cli import bench, blocks, demo, dev, doctor, domains, header, lab, machines, new_driver, store, xenstore
+from xenlike.cli import (
+    bench,
+    blocks,
+    demo,
+    dev,
+    doctor,
+    domains,
+    header,
+    lab,
+    machines,
+    new_driver,
+    stats,
+    store,
+    top,
+    xenstore,
+)
 from xenlike.cli.options import Options
 from xenlike.cli.status import guarded
 
@@ -31,6 +46,8 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "up": machines.up,
         "down": machines.down,
         "list": machines.list_domains,
+        "top": top.top,
+        "stats": stats.stats,
         "console": domains.console,
         "shutdown": domains.shutdown,
         "destroy": domains.destroy,

@@ -154,7 +154,7 @@ class Publisher:
         self._parts = []
         head.crc = zlib.crc32(memoryview(snapshot)[st.XENLIKE_STATISTICS_CRC_FROM :])
         snapshot[:HEAD] = head.pack()
-        self._segment.write(snapshot)
+        self._segment.write(bytes(snapshot))
 
 
 def _queues(domain: Domain) -> tuple[list[bytes], int]:

@@ -163,7 +163,15 @@ def segment_machines(root: Path | str) -> list[str]:
 def _segment_prefix(root: Path) -> str:
     """By the root's real path, since whoever looks may call it by another name than whoever made it."""
     digest = hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()
-    return f"xenlike-{os.geteuid()}-{digest[:8]}-"
+    return f"xenlike-{owner_of(root)}-{digest[:8]}-"
+
+
+def owner_of(root: Path | str) -> int:
+    """Returns the uid whose machines these are: root may look at others'."""
+    try:
+        return os.stat(root).st_uid
+    except OSError:
+        return os.geteuid()
 
 
 def _private_folder(path: Path) -> None:
