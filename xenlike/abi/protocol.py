@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 from xenlike.abi.types import Scalar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from xenlike.abi.layout import Layout
     from xenlike.abi.struct import Struct
 
 Side = Literal["frontend", "backend"]
@@ -71,15 +68,6 @@ class Node:
         return -(1 << 63), (1 << 64) - 1
 
 
-def _limits(layout: Layout) -> Iterator[tuple[str, str]]:
-    """Yields the members that are limited by a node, and the node, those of nested structures included."""
-    for member in layout.fields.values():
-        if isinstance(member.limit, str):
-            yield f"{layout.c_name}.{member.name}", member.limit
-        if member.nested is not None:
-            yield from _limits(member.nested)
-
-
 def _largest(messages: tuple[type[Struct], ...]) -> int:
     return max((message.__layout__.size for message in messages), default=0)
 
@@ -93,9 +81,6 @@ class Protocol:
         responses: the response structure or structures.
         nodes: the xenstore nodes, of both sides.
         doc: one line on what it does.
-
-    Raises:
-        TypeError: a member's limit names no node.
     """
 
     __slots__ = ("doc", "entry_size", "name", "nodes", "request_size", "requests", "response_size", "responses")
@@ -118,10 +103,6 @@ class Protocol:
         self.response_size = _largest(self.responses)
         """Bytes of the largest response."""
         layouts = [message.__layout__ for message in (*self.requests, *self.responses)]
-        names = {node.name for node in self.nodes}
-        for member, limit in (pair for layout in layouts for pair in _limits(layout)):
-            if limit not in names:
-                raise TypeError(f"{name}: the limit of {member} is the node {limit!r}, which is not declared")
         align = max(layout.align for layout in layouts)
         self.entry_size = (max(layout.size for layout in layouts) + align - 1) & -align
         """Bytes of a slot, which holds either: `sizeof(union ..._sring_entry)`."""
