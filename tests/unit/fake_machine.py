@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from xenlike.toolstack.control_server import ControlServer
 from xenlike.toolstack.control_wire import DomainInfo, ExitInfo
 from xenlike.toolstack.devices import Disk
 from xenlike.toolstack.paths import MachinePaths
+from xenlike.toolstack.tracing.updates import TraceParams, TraceUpdate
 
 
 @dataclass
@@ -45,6 +46,8 @@ class FakeMachine:
         self.log = ConsoleLog()
         self.attached: list[tuple[str, Disk]] = []
         self.leases: list[tuple[int, int]] = []
+        self.traced: list[TraceParams] = []
+        self.updates: list[TraceUpdate] = []
         self.down = trio.Event()
 
     @property
@@ -66,6 +69,13 @@ class FakeMachine:
     def publish(self, period_ms: int, lease_ms: int) -> int:
         self.leases.append((period_ms, lease_ms))
         return 7
+
+    async def trace(self, params: TraceParams, send: Callable[[TraceUpdate], Awaitable[None]]) -> None:
+        self.traced.append(params)
+        for update in self.updates:
+            await send(update)
+        if params.follow:
+            await trio.sleep_forever()
 
     def request_down(self) -> None:
         self.down.set()

@@ -188,6 +188,19 @@ def read_trace(memory: Buffer, position: int, limit: int, *, everything: bool = 
     return bytes(memoryview(out)[: count * abi.TraceRecord.__layout__.size]), following[0], lost[0]
 
 
+def ask_trace(memory: Buffer, add: int = 0, drop: int = 0) -> int:
+    """Has classes of events recorded in somebody's recorder, and others not; atomically.
+
+    Returns:
+        The mask then.
+    """
+    where = ffi.from_buffer("char[]", memory, True)
+    if len(where) < abi.XENLIKE_RECORDER_BYTES:
+        raise ValueError(f"a recorder has {abi.XENLIKE_RECORDER_BYTES} bytes, and this {len(where)}")
+    mask: int = lib.xl_trace_ask(where, add, drop)
+    return mask
+
+
 def trace_clock(clock: int) -> tuple[int, int]:
     """Returns this moment by a recorder's clock, and in ns by CLOCK_MONOTONIC."""
     ticks, now_ns = ffi.new("uint64_t *"), ffi.new("uint64_t *")

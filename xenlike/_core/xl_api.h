@@ -62,6 +62,7 @@ int xl_ring_arm(struct xl_ring *ring, uint32_t ahead);
 
 /* xl_recorder.c: a domain's own counters and trace; `memory` has XL_RECORDER_BYTES. */
 void xl_recorder_init(void *memory, uint32_t mask);
+uint32_t xl_trace_ask(void *memory, uint32_t add, uint32_t drop);
 void xl_trace_if(void *memory, int class, int event, int queue, uint32_t a, uint32_t b, uint32_t c, uint32_t d,
 		 const void *payload, uint32_t bytes);
 void xl_trace(void *memory, int class, int event, int queue, uint32_t a, uint32_t b, uint32_t c, uint32_t d,

@@ -39,10 +39,24 @@ void xl_recorder_init(void *memory, uint32_t mask)
 	recorder->clock = ticks_are_steady() ? XL_CLOCK_TSC : XL_CLOCK_NS;
 	recorder->ns = monotonic_ns();
 	recorder->ticks = xl_trace_now(recorder->clock);
-	atomic_store_explicit(&recorder->mask, mask, memory_order_relaxed);
+	/* added to what domain 0 may have asked for before the domain ran */
+	atomic_fetch_or_explicit(&recorder->mask, mask, memory_order_relaxed);
 	/* the rest is there when the magic is */
 	atomic_thread_fence(memory_order_release);
 	recorder->magic = XL_RECORDER_MAGIC;
+}
+
+/*
+ * Has classes recorded and others not; what the mask is then. Whoever asks for some classes and the domain, which
+ * has its own, do not undo each other's.
+ */
+uint32_t xl_trace_ask(void *memory, uint32_t add, uint32_t drop)
+{
+	struct xl_recorder *recorder = memory;
+
+	/* relaxed: one event more or less does not matter */
+	atomic_fetch_or_explicit(&recorder->mask, add, memory_order_relaxed);
+	return atomic_fetch_and_explicit(&recorder->mask, ~drop, memory_order_relaxed) & ~drop;
 }
 
 /* One moment by a clock of a recorder and by CLOCK_MONOTONIC, for whoever converts. */

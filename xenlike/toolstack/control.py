@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
@@ -109,6 +109,18 @@ class Control:
             if reply.event is None:
                 return
             yield msgspec.convert(reply.event["data"], bytes)
+
+    async def events(self, method: str, params: Mapping[str, object]) -> AsyncGenerator[dict[str, str], None]:
+        """Sends a request that is answered by events, and yields them until its result comes; errors as `call`."""
+        number = await self._send(method, params)
+        while True:
+            reply = await self._receive()
+            if reply.id == number:
+                if reply.error is not None:
+                    raise wire.revive(reply.error)
+                if reply.event is None:
+                    return
+                yield reply.event
 
     async def console_input(self, domain: str, data: bytes) -> None:
         """Types into a domain's console while `console` reads from it; does not wait for an answer."""

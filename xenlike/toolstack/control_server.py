@@ -10,7 +10,7 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -23,6 +23,7 @@ from xenlike.toolstack import control_wire as wire
 from xenlike.toolstack.control_wire import DomainInfo, ExitInfo
 from xenlike.toolstack.devices import Disk
 from xenlike.toolstack.lines import LineReader
+from xenlike.toolstack.tracing.updates import TraceParams, TraceUpdate
 
 _T = TypeVar("_T")
 _REASONS = ("poweroff", "reboot", "suspend", "crash", "watchdog", "soft_reset")
@@ -94,6 +95,9 @@ class ControlledMachine(Protocol):
 
     def publish(self, period_ms: int, lease_ms: int) -> int:
         """Has statistics published; returns the number of the snapshot that answers this."""
+
+    async def trace(self, params: TraceParams, send: Callable[[TraceUpdate], Awaitable[None]]) -> None:
+        """Sends what domains record, until cancelled or all that was asked for is sent."""
 
     def request_down(self) -> None:
         """Begins the end of the machine; the server is cancelled on the way."""
@@ -205,6 +209,8 @@ class _Session:
             case "publish":
                 publish = _params(request, wire.PublishParams)
                 return self._machine.publish(publish.period_ms, publish.lease_ms)
+            case "trace":
+                await self._trace(request)
             case "down":
                 pass
             case _:
@@ -229,6 +235,13 @@ class _Session:
                     data = await output.receive()
                 event = {"data": msgspec.to_builtins(data)}
                 await self._send(wire.Reply(request.id, event=event))
+
+    async def _trace(self, request: wire.Request) -> None:
+        async def send(update: TraceUpdate) -> None:
+            event = {"update": msgspec.json.encode(update).decode()}
+            await self._send(wire.Reply(request.id, event=event))
+
+        await self._machine.trace(_params(request, TraceParams), send)
 
     def _find(self, params: wire.OneDomain) -> ControlledDomain:
         return find_domain(self._machine, params.domain)

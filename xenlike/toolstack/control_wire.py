@@ -15,6 +15,7 @@
 | `console` | `domain`, `follow` | events with `data` (base64), null when the domain has ended |
 | `console-input` | `domain`, `data` (base64) | null |
 | `publish` | `period_ms`, `lease_ms` | number of the snapshot of statistics that answers it |
+| `trace` | `what`, `classes`, `follow` | events with `update` (JSON), see `xenlike.toolstack.tracing.updates` |
 | `down` | | null, then the machine goes and the connection ends |
 
 `domain` is a name or a domid in decimal. Requests on one connection may be many at a time; answers carry the id. The

@@ -16,7 +16,7 @@ import json
 import os
 import select
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -45,6 +45,8 @@ from xenlike.toolstack.plug import Plugs
 from xenlike.toolstack.report import describe
 from xenlike.toolstack.spec import BUSES, MAX_WINDOWS, DomainSpec, Entry, make_spec
 from xenlike.toolstack.storeserver import STORE_DOMID, StoreServer
+from xenlike.toolstack.tracing.server import Tracing
+from xenlike.toolstack.tracing.updates import TraceParams, TraceUpdate
 
 # A cold start takes a third of a second; this is for a host that is very busy.
 START_PATIENCE_S = 30
@@ -72,6 +74,7 @@ class Machine:
         self.console = ConsoleLog()
         self._guests: dict[str, Guest] = {}
         self._plugs = Plugs(self.domain0, self._guests)
+        self.tracing = Tracing(self.domain0, self._guests)
         self._down = trio.Event()
         with ExitStack() as undo:
             undo.callback(self.domain0.close)
@@ -205,6 +208,7 @@ class Machine:
                 created, fds = self.hypercalls.create_domain(
                     arguments, json.dumps(spec.config()).encode(), theirs.fileno(), stdio_write
                 )
+            self.tracing.look()
             adopted = socket.socket(fileno=fds[0]) if fds else None
             if stdio_write >= 0:
                 os.close(stdio_write)
@@ -315,6 +319,10 @@ class Machine:
         """Has the hypervisor publish statistics; see `Hypercalls.publish`."""
         return self.hypercalls.publish(period_ms, lease_ms)
 
+    async def trace(self, params: TraceParams, send: Callable[[TraceUpdate], Awaitable[None]]) -> None:
+        """Sends what domains record to whoever follows it; see `Tracing.stream`."""
+        await self.tracing.stream(params, send)
+
     def request_down(self) -> None:
         """Asks whoever runs the machine to end it; see `wait_down`."""
         self._down.set()
@@ -357,7 +365,9 @@ class Machine:
         infos = {info.domid: info for info in self.hypercalls.domain_infos()}
         store = infos.get(STORE_DOMID)
         if store is None or store.state == hc.XENLIKE_DOMAIN_DEAD:
+            self.tracing.forget(STORE_DOMID)
             self._store_server.restart()
+            self.tracing.look()
         for guest in list(self._guests.values()):
             if not guest.is_running or guest.phase != "up":
                 continue
@@ -373,6 +383,7 @@ class Machine:
         await self._plugs.mourn(guest)
         await guest.running.console.finished.wait()
         guest.running.resources.close()
+        self.tracing.forget(domid)
         try:
             self.hypercalls.destroy_domain(domid)
         except OSError:

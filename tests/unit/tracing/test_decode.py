@@ -249,9 +249,9 @@ def test_a_mask_is_set_and_nothing_else() -> None:
     before = bytes(recorder.memory)
     reader = RecorderReader(1, recorder.memory)
     assert reader.mask == abi.XENLIKE_TRACE_USUAL
-    reader.mask |= abi.XENLIKE_TRACE_RING
+    reader.ask(abi.XENLIKE_TRACE_RING)
     assert recorder.mask == abi.XENLIKE_TRACE_USUAL | abi.XENLIKE_TRACE_RING
-    reader.mask &= ~abi.XENLIKE_TRACE_RING
+    reader.ask(drop=abi.XENLIKE_TRACE_RING)
     assert bytes(recorder.memory) == before
 
 

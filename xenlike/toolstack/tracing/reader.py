@@ -71,10 +71,9 @@ class RecorderReader:
         """The classes that are recorded."""
         return _word(self._memory, "mask", 4)
 
-    @mask.setter
-    def mask(self, mask: int) -> None:
-        at = _HEAD.fields["mask"].offset
-        self._memory[at : at + 4] = mask.to_bytes(4, "little")
+    def ask(self, add: int = 0, drop: int = 0) -> None:
+        """Has classes recorded, and others not any more."""
+        _core.ask_trace(self._memory, add, drop)
 
 
 def _word(memory: memoryview, name: str, size: int) -> int:
