@@ -20,10 +20,12 @@ import trio
 from xenlike.errors import PeerGone
 from xenlike.testing.fakedomain import FakeDomain
 from xenlike.testing.fakestore import FakeStore, FakeTree
+from xenlike.testing.faults import DomainKilled, Faults
+from xenlike.testing.stopping import Stopper
 from xenlike.xenbus import Backend, BackendBus, Frontend, FrontendBus, XenbusState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from types import TracebackType
     from typing import Self
 
@@ -77,7 +79,13 @@ class Plugged:
 
 
 class LoopDomain(FakeDomain):
-    """A domain with both buses, until it dies."""
+    """A domain with both buses, until it dies.
+
+    Attributes:
+        task: the task from which all others of the domain descend; None before it runs.
+    """
+
+    task: trio.lowlevel.Task | None = None
 
     def __init__(self, machine: Loopback, domid: int, name: str, *, buses: bool = True) -> None:
         super().__init__(machine.domains, machine.tree, domid, name)
@@ -85,24 +93,37 @@ class LoopDomain(FakeDomain):
         self._buses = buses
         self.frontends = FrontendBus(self, machine.frontend_drivers)
         self.backends = BackendBus(self, machine.backend_drivers)
+        self._stopper = machine.stopper
         self._scope = trio.CancelScope()
         self._stopped = trio.Event()
+        self.doomed = False
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
-        """Runs the buses until the domain dies."""
+        """Runs the buses, and what is spawned, until the domain dies."""
+        self.task = trio.lowlevel.current_task()
         try:
             with self._scope:
-                async with trio.open_nursery() as nursery:
+                async with trio.open_nursery() as self._nursery:
                     if self._buses:
-                        await nursery.start(self._start, self.frontends)
-                        await nursery.start(self._start, self.backends)
+                        await self._nursery.start(self._start, self.frontends)
+                        await self._nursery.start(self._start, self.backends)
                     task_status.started()
-        except ExceptionGroup as group:
-            # What it could not say any more when it was killed.
-            if self.store.refuse is None or group.split(PeerGone)[1] is not None:
+                    await trio.sleep_forever()
+        except BaseExceptionGroup as group:
+            rest = group.split(DomainKilled)[1]
+            if rest is not None and self.store.refuse is not None:
+                # What it could not say any more when it was killed.
+                rest = rest.split(PeerGone)[1]
+            if rest is not None:
                 raise
         finally:
+            if self.doomed:
+                self.die()
             self._stopped.set()
+
+    def spawn(self, program: Callable[..., Awaitable[object]], *args: object) -> None:
+        """Runs a program in this domain: it stops with it and dies with it."""
+        self._nursery.start_soon(program, *args)
 
     async def _start(self, bus: FrontendBus | BackendBus, task_status: trio.TaskStatus[object]) -> None:
         await bus.run(task_status=task_status)
@@ -125,12 +146,43 @@ class LoopDomain(FakeDomain):
 
     async def kill(self) -> None:
         """Ends the domain as SIGKILL does: no node is written, no state is said."""
-        # From here on it writes nothing; its watches are not told, since nobody is there to hear it.
-        self.store.refuse = PeerGone("the domain is dead")
-        self._scope.cancel()
+        self.doom()
         with trio.CancelScope(shield=True):
             await self._stopped.wait()
-        self.die()
+
+    def doom(self) -> None:
+        """As `kill`, but does not wait until its tasks have ended."""
+        # From here on it writes nothing; its watches are not told, since nobody is there to hear it.
+        self.store.refuse = PeerGone("the domain is dead")
+        self.doomed = True
+        self.alive = False
+        self._scope.cancel()
+        self.go()
+
+    async def wait_dead(self) -> None:
+        """Waits until it is dead, and everything that it held is free."""
+        await self._stopped.wait()
+
+    def stop(self) -> None:
+        """Stops it as SIGSTOP does: none of its tasks takes another step until `go`, or death."""
+        self._stopper.stop(self)
+
+    def go(self) -> None:
+        """Has a stopped domain go on; nothing to do for another."""
+        self._stopper.go(self)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether `stop` was the last word."""
+        return self._stopper.holds(self)
+
+    def owns(self, task: trio.lowlevel.Task | None) -> bool:
+        """Says whether a task runs in this domain."""
+        while task is not None:
+            if task is self.task:
+                return True
+            task = None if task.parent_nursery is None else task.parent_nursery.parent_task
+        return False
 
 
 class Loopback:
@@ -139,6 +191,9 @@ class Loopback:
     Args:
         frontends: frontend drivers by device type; those of entry points need not be named.
         backends: backend drivers likewise.
+        faults: what is to go wrong; see `xenlike.testing.faults`.
+        prepare: called with this machine and a device before its directories are written, each time that it gets
+            a backend: gives the backend what it needs of its host, such as a disk's image.
 
     Attributes:
         tree: the store's nodes, and their history.
@@ -154,8 +209,14 @@ class Loopback:
         self,
         frontends: Mapping[str, DriverLike] | None = None,
         backends: Mapping[str, DriverLike] | None = None,
+        *,
+        faults: Faults | None = None,
+        prepare: Callable[[Loopback, Plugged], None] | None = None,
     ) -> None:
         self.tree = FakeTree()
+        self.faults = faults
+        self.stopper = Stopper()
+        self._prepare = prepare
         self.domains: dict[int, FakeDomain] = {}
         self.frontend_drivers = dict(frontends or {})
         self.backend_drivers = dict(backends or {})
@@ -164,6 +225,9 @@ class Loopback:
         self._next_domid = 1
 
     async def __aenter__(self) -> Self:
+        self._stack.enter_context(self.stopper)
+        if self.faults is not None:
+            self._stack.enter_context(self.faults)
         self._nursery = await self._stack.enter_async_context(trio.open_nursery())
         self.driver = await self.add_domain("driver")
         self.guest = await self.add_domain("guest")
@@ -173,6 +237,9 @@ class Loopback:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
         self._nursery.cancel_scope.cancel()
+        for domain in self.domains.values():
+            if isinstance(domain, LoopDomain):
+                domain.go()
         try:
             return await self._stack.__aexit__(kind, error, traceback)
         finally:
@@ -184,6 +251,8 @@ class Loopback:
         """Makes a domain and starts its buses; without them, its devices are left to a mock peer."""
         domid, self._next_domid = self._next_domid, self._next_domid + 1
         domain = LoopDomain(self, domid, name, buses=buses)
+        if self.faults is not None:
+            self.faults.attend(domain)
         for part in ("device", "backend", "error"):
             self.tree.write(f"{domain.home}/{part}", "")
         await self._nursery.start(domain.run)
@@ -206,6 +275,8 @@ class Loopback:
         front_path = f"{front.home}/device/{type}/{id}"
         back_path = f"{back.home}/backend/{type}/{front.domid}/{id}"
         device = Plugged(self, front, back, front_path, back_path)
+        if self._prepare is not None:
+            self._prepare(self, device)
         self._write_backend(device, back_nodes or {})
         self._write_frontend(device, front_nodes or {})
         return device
@@ -259,6 +330,8 @@ class Loopback:
         device.back = driver
         type, id = device.front_path.split("/")[-2:]
         device.back_path = f"{driver.home}/backend/{type}/{device.front.domid}/{id}"
+        if self._prepare is not None:
+            self._prepare(self, device)
         self._write_backend(device, back_nodes or {})
         self._write_frontend(device, {})
 

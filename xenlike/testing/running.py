@@ -1,0 +1,123 @@
+"""A trio run of its own for one check: nobody waits for a clock, and a seed decides who runs when.
+
+Time passes only when every task sleeps, and then at once, so a hang is found as soon as nothing moves any more, not
+after half a minute. A task that never sleeps is found by counting steps.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+import trio
+import trio.testing
+from trio._core import _run  # its dice have no public name; Hypothesis seeds them in the same way
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+T = TypeVar("T")
+
+MOST_STEPS = 200_000
+"""Steps of all tasks together that one check may take."""
+# Longer than the 0 of those who wait until all are blocked: they come before the clock.
+_CUSHION_S = 1e-6
+_REAL_S = 0.005
+
+
+class Runaway(AssertionError):
+    """Tasks kept each other busy for ever, or one itself."""
+
+
+class _Steps(trio.abc.Instrument):
+    """Counts steps, and ends what takes too many."""
+
+    def __init__(self, most: int) -> None:
+        self.left = most
+        self.scope = trio.CancelScope()
+        self.busiest: dict[str, int] = {}
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        """Counts one."""
+        self.left -= 1
+        if self.left < 1000:
+            self.busiest[task.name] = self.busiest.get(task.name, 0) + 1
+        if self.left <= 0:
+            self.scope.cancel()
+
+
+@contextmanager
+def limited(seconds: float = 100.0, steps: int = 20_000) -> Iterator[trio.CancelScope]:
+    """Cancels what waits in vain: after a time if everybody sleeps, after so many steps of all tasks if others do not.
+
+    Yields the scope; its `cancelled_caught` says whether that was so.
+    """
+    counter = _Steps(steps)
+    trio.lowlevel.add_instrument(counter)
+    try:
+        with counter.scope as scope:
+            scope.deadline = trio.current_time() + seconds
+            yield scope
+    finally:
+        trio.lowlevel.remove_instrument(counter)
+
+
+@contextmanager
+def dealt(seed: int) -> Iterator[None]:
+    """Has a seed decide in which order runnable tasks run, so that a run can be repeated."""
+    state, ordered = _run._r.getstate(), _run._ALLOW_DETERMINISTIC_SCHEDULING
+    _run._r.seed(seed)
+    vars(_run)["_ALLOW_DETERMINISTIC_SCHEDULING"] = True
+    try:
+        yield
+    finally:
+        _run._r.setstate(state)
+        vars(_run)["_ALLOW_DETERMINISTIC_SCHEDULING"] = ordered
+
+
+async def _turn(clock: trio.testing.MockClock) -> None:
+    """Turns the clock to the next deadline whenever all tasks sleep."""
+    threads = trio.to_thread.current_default_thread_limiter()
+    while True:
+        await trio.testing.wait_all_tasks_blocked(_CUSHION_S)
+        if threads.borrowed_tokens:
+            # A thread works, in real time.
+            await trio.testing.wait_all_tasks_blocked(_REAL_S)
+            continue
+        left = trio.lowlevel.current_statistics().seconds_to_next_deadline
+        if 0 < left < math.inf:
+            clock.jump(left)
+        else:
+            await trio.testing.wait_all_tasks_blocked(_REAL_S)
+
+
+def run_apart(check: Callable[[], Awaitable[T]], seed: int, *, most_steps: int = MOST_STEPS) -> T:
+    """Runs an async function in a trio run of its own, in this thread.
+
+    Args:
+        check: what to run; gives itself a deadline.
+        seed: decides in which order tasks run.
+        most_steps: after so many steps it is a runaway.
+
+    Raises:
+        Runaway: as it says. Otherwise whatever the function raises.
+    """
+    steps = _Steps(most_steps)
+    clock = trio.testing.MockClock()
+
+    async def main() -> T:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_turn, clock)
+            with steps.scope:
+                result = await check()
+            if steps.scope.cancelled_caught:
+                names = sorted(steps.busiest, key=lambda name: -steps.busiest[name])[:3]
+                raise Runaway(
+                    f"after {most_steps} steps tasks still run round in circles; the busiest are {', '.join(names)}"
+                )
+            nursery.cancel_scope.cancel()
+        return result
+
+    with dealt(seed):
+        return trio.run(main, clock=clock, instruments=[steps])
