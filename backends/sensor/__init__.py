@@ -83,6 +83,8 @@ class SensorBack(Backend[SensorRequest, SensorResponse], protocol=SENSOR):
         self._producer = Producer(mapping.contiguous, SensorSample.__layout__.size, XEN, domid=self.otherend_id)
         self._shared.callback(self._producer.close)
         self.taken = self.lost = 0
+        # Where trio's clock, by which samples are taken, has its zero on the clock that the guest knows.
+        self._epoch_ns = time.monotonic_ns() - int(trio.current_time() * NS)
         self._set_rate(0)
 
     async def disconnect(self) -> None:
@@ -110,7 +112,8 @@ class SensorBack(Backend[SensorRequest, SensorResponse], protocol=SENSOR):
 
     def _set_rate(self, rate: int) -> None:
         self._rate = rate
-        self._since, self._since_ns, self._before = trio.current_time(), time.monotonic_ns(), self.taken
+        self._since, self._before = trio.current_time(), self.taken
+        self._since_ns = self._epoch_ns + int(self._since * NS)
         if rate:
             self._running.set()
         elif self._running.is_set():

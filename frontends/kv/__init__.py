@@ -87,11 +87,10 @@ class KvFront(Frontend[KvRequest, KvResponse], protocol=KV):
             if response.status == KVIF_RSP_TOO_BIG and room < response.size <= self.max_value:
                 room = response.size  # at every turn, so that there are not many
                 continue
-            if response.status != KVIF_RSP_OKAY:
-                raise failure(response.status, key)
+            version = self._version(response, key)
             if response.size > room:
                 raise ProtocolError(f"a value of {response.size} bytes in room for {room}", self.otherend_id)
-            return Entry(data[: response.size], response.version)
+            return Entry(data[: response.size], version)
 
     @retried
     async def put(self, key: bytes, value: bytes) -> int:
@@ -104,9 +103,7 @@ class KvFront(Frontend[KvRequest, KvResponse], protocol=KV):
                 piece = value[at : at + PAGE_SIZE]
                 page.data[: len(piece)] = piece
             response = await self._send(KVIF_OP_PUT, key, gref=gref, size=size)
-        if response.status != KVIF_RSP_OKAY:
-            raise failure(response.status, key)
-        return response.version
+        return self._version(response, key)
 
     @retried
     async def delete(self, key: bytes) -> bool:
@@ -138,6 +135,14 @@ class KvFront(Frontend[KvRequest, KvResponse], protocol=KV):
         if not 1 <= len(key) <= KVIF_KEY_SIZE or b"\0" in key:
             raise ValueError(f"a key has 1 to {KVIF_KEY_SIZE} bytes, none of them NUL, unlike {key!r}")
         return await self.request(KvRequest(operation=operation, key=key, version=version, gref=gref, size=size))
+
+    def _version(self, response: KvResponse, key: bytes) -> int:
+        """Returns the version of a key that exists, of which the response is to tell."""
+        if response.status != KVIF_RSP_OKAY:
+            raise failure(response.status, key)
+        if not response.version:
+            raise ProtocolError(f"{key!r} exists, with the version of one that does not", self.otherend_id)
+        return response.version
 
     @asynccontextmanager
     async def _pages(self, size: int) -> AsyncIterator[tuple[int, list[Page]]]:

@@ -16,14 +16,15 @@ if TYPE_CHECKING:
 async def exercise(sensor: SensorFront, dice: Random) -> None:
     """Starts it, reads some samples, stops it; see `xenlike.abi.driver.Driver`."""
     rate = sensor.max_rate // dice.randint(1, 4)
-    samples: list[SensorSample] = []
     await sensor.start(rate)
-    while len(samples) < 20:
-        data = await sensor.read_raw(dice.randint(1, 20))
-        if not data:
+    left = 20
+    while left > 0:
+        data = await sensor.read_raw(left)
+        samples = SensorSample.unpack_many(data, len(data) // SensorSample.__layout__.size)
+        assert all(sample.value == waveform(sample.sequence) for sample in samples)
+        assert all(one.time < two.time for one, two in pairwise(samples))
+        left -= len(samples)
+        if not samples:
             # Somebody else has stopped it.
             await sensor.start(rate)
-        samples += SensorSample.unpack_many(data, len(data) // SensorSample.__layout__.size)
     await sensor.stop()
-    assert all(sample.value == waveform(sample.sequence) for sample in samples)
-    assert all(one.time < two.time for one, two in pairwise(samples))

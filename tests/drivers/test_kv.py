@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.drivers import example_guests
 from tests.drivers.example_machine import machine_with
@@ -251,20 +251,21 @@ async def test_a_cancelled_watch_leaves_nothing_behind(machine, monkeypatch):
     assert device.backend._watches == 0
 
 
-async def test_a_suspend_waits_for_watches_which_go_on_afterwards(machine, monkeypatch):
-    monkeypatch.setattr(KvBack, "watch_ms", 1)
-    kv = (await machine.attach("kv")).frontend
-    log = []
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(changes, kv, b"key", 0, log)
-        await wait_all_tasks_blocked()
-        with trio.fail_after(20):
-            await kv.quiesce()
+async def test_a_suspend_waits_for_watches_which_go_on_afterwards(mock_clock: MockClock):
+    async with Loopback() as machine:
+        kv, log = (await machine.attach("kv")).frontend, []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(changes, kv, b"key", 0, log)
             await wait_all_tasks_blocked()
-            assert kv.queue.in_flight == 0
+            nursery.start_soon(kv.quiesce)
+            # The watch's time is over, and later so is the rest after it.
+            for suspended in (False, True, True):
+                await wait_all_tasks_blocked()
+                assert kv.queue.in_flight == (not suspended)
+                mock_clock.jump(1.0)
             await kv.revive()
-        version = await kv.put(b"key", b"value")
-    assert log == [version]
+            version = await kv.put(b"key", b"value")
+        assert log == [version]
 
 
 # Death, return, detach.

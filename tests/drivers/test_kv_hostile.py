@@ -201,6 +201,25 @@ async def test_more_watches_than_allowed_are_refused_and_the_ring_goes_on(machin
     assert guest.ring.rsp_prod == MAX_WATCHES + 2
 
 
+async def test_a_watch_is_answered_by_a_change_of_its_own_key_and_by_nothing_else(machine):
+    guest = await Guest.make(machine)
+    store = guest.device.backend.store
+    guest.send(operation=KVIF_OP_WATCH, key=b"key")
+    await wait_all_tasks_blocked()
+    store.put(b"other", b"")
+    await wait_all_tasks_blocked()
+    assert guest.ring.rsp_prod == 0
+    version = store.put(b"key", b"")
+    await wait_all_tasks_blocked()
+    assert guest.ring.rsp_prod == 1
+    guest.send(operation=KVIF_OP_WATCH, key=b"key", version=version)
+    await wait_all_tasks_blocked()
+    assert guest.ring.rsp_prod == 1
+    store.delete(b"key")
+    await wait_all_tasks_blocked()
+    assert guest.ring.rsp_prod == 2
+
+
 async def test_a_guest_that_dies_with_watches_leaves_none(machine):
     guest = await Guest.make(machine)
     for number in range(MAX_WATCHES):
@@ -248,7 +267,16 @@ async def test_a_value_larger_than_the_room_for_it_is_refused(machine, size):
         with pytest.raises(ProtocolError, match=rf"a value of {size} bytes in room for 4096"):
             await kv.get(b"key")
 
-    await against(machine, lambda _: {"size": size, "status": KVIF_RSP_OKAY}, use)
+    await against(machine, lambda _: {"version": 1, "size": size, "status": KVIF_RSP_OKAY}, use)
+
+
+async def test_what_exists_has_a_version(machine):
+    async def use(kv):
+        for operation in (kv.get(b"key"), kv.put(b"key", b"value")):
+            with pytest.raises(ProtocolError, match="the version of one that does not"):
+                await operation
+
+    await against(machine, lambda _: {"version": 0, "status": KVIF_RSP_OKAY}, use)
 
 
 @pytest.mark.parametrize("size", [0, PAGE_SIZE, MAX_VALUE + 1, 2**32 - 1])
