@@ -170,13 +170,16 @@ async def test_the_number_of_keys_is_limited(machine, monkeypatch):
 # Watches.
 
 
+Log = list[int]
+
+
 async def changes(kv, key, version, log):
     log.append(await kv.changed(key, version))
 
 
 async def test_a_watch_is_answered_when_the_key_changes_and_not_before(machine):
     device = await machine.attach("kv")
-    kv, log = device.frontend, []
+    kv, log = device.frontend, Log()
     version = await kv.put(b"key", b"one")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(changes, kv, b"key", version, log)
@@ -202,7 +205,7 @@ async def test_another_guest_hears_of_a_change(machine):
     other = await machine.add_domain("other")
     one = await machine.attach("kv", back_nodes={"store": "common"})
     two = await machine.attach("kv", guest=other, back_nodes={"store": "common"})
-    log = []
+    log = Log()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(changes, two.frontend, b"key", 0, log)
         await wait_all_tasks_blocked()
@@ -212,7 +215,7 @@ async def test_another_guest_hears_of_a_change(machine):
 
 async def test_there_are_so_many_watches_and_other_requests_go_on(machine):
     kv = (await machine.attach("kv")).frontend
-    log = []
+    log = Log()
     async with trio.open_nursery() as nursery:
         for _ in range(MAX_WATCHES):
             nursery.start_soon(changes, kv, b"key", 0, log)
@@ -228,7 +231,7 @@ async def test_there_are_so_many_watches_and_other_requests_go_on(machine):
 async def test_a_watch_goes_on_for_longer_than_one_request(monkeypatch, machine):
     monkeypatch.setattr(KvBack, "watch_ms", 1)
     device = await machine.attach("kv")
-    log = []
+    log = Log()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(changes, device.frontend, b"key", 0, log)
         while device.backend.queue.statistics().responses < 3:
@@ -253,7 +256,7 @@ async def test_a_cancelled_watch_leaves_nothing_behind(machine, monkeypatch):
 
 async def test_a_suspend_waits_for_watches_which_go_on_afterwards(mock_clock: MockClock):
     async with Loopback() as machine:
-        kv, log = (await machine.attach("kv")).frontend, []
+        kv, log = (await machine.attach("kv")).frontend, Log()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(changes, kv, b"key", 0, log)
             await wait_all_tasks_blocked()
@@ -273,7 +276,7 @@ async def test_a_suspend_waits_for_watches_which_go_on_afterwards(mock_clock: Mo
 
 async def test_a_new_life_of_the_backend_is_another_epoch(machine):
     device = await machine.attach("kv")
-    kv, log = device.frontend, []
+    kv, log = device.frontend, Log()
     version, epoch = await kv.put(b"key", b"value"), kv.epoch
     async with trio.open_nursery() as nursery:
         nursery.start_soon(changes, kv, b"key", version, log)

@@ -40,7 +40,7 @@ async def test_there_are_as_many_bytes_as_were_asked_for_and_never_the_same(mach
 
 
 async def test_every_byte_is_the_backends_copied_right(machine, monkeypatch):
-    given = []
+    given: list[bytes] = []
 
     def entropy(size):
         given.append(random.Random(len(given)).randbytes(size))

@@ -6,6 +6,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from xenlike._core import SharedWord
 from xenlike.errors import NoSuchDevice, ProtocolError
 from xenlike.io.sensor import (
     SENSOR,
@@ -19,12 +20,17 @@ from xenlike.io.sensor import (
     SensorResponse,
 )
 from xenlike.testing import Loopback, MockBackend, MockFrontend
-from xenlike.testing.peer import SharedWord
 from xenlike.xenbus import XenbusState as S
 
 ENTRY = SENSOR.entry_size
 REQ_PROD, RSP_PROD = 0, 8
 """Offsets of the producer's and the consumer's index in the stream's first page."""
+
+
+def set_index(stream, offset, value):
+    word = SharedWord(stream, offset)
+    word.set(value)
+    word.close()
 
 
 @pytest.fixture
@@ -82,9 +88,6 @@ class Guest:
                 self.ring.rsp_event = at + 1
                 await self.ring.channel.wait()
         return SensorResponse.unpack(self.ring.read(at, ENTRY))
-
-    def index(self, offset):
-        return SharedWord(self.window.buffer, offset)
 
 
 @pytest.fixture
@@ -146,7 +149,7 @@ async def test_nonsense_is_an_error_status(guest, members):
 async def test_a_consumer_that_has_read_what_was_not_written_is_broken_off(guest, ahead):
     await guest.connect()
     # Before it starts: where its index is wrong from the first look on.
-    guest.index(RSP_PROD).set(ahead)
+    set_index(guest.window.buffer, RSP_PROD, ahead)
     assert (await guest.ask(operation=SENSORIF_OP_START, rate=1000)).status == SENSORIF_RSP_OKAY
     await guest.peer.hear(S.Closing)
     assert "ring broken: the consumer's index" in guest.said()
@@ -197,14 +200,11 @@ class Host:
         self.device.frontend.rate = self.device.frontend._stream.rate = 1000
         return self
 
-    def index(self, offset):
-        return SharedWord(self.pages, offset)
-
 
 @pytest.mark.parametrize("ahead", [100_000, 2**31, 2**32 - 1])
 async def test_a_producer_that_runs_ahead_is_found_out(machine, ahead):
     host = await Host(machine).connect()
-    host.index(REQ_PROD).set(ahead)
+    set_index(host.pages, REQ_PROD, ahead)
     with pytest.raises(ProtocolError, match="ring broken: the producer's index"):
         await host.device.frontend.read()
 
@@ -212,7 +212,7 @@ async def test_a_producer_that_runs_ahead_is_found_out(machine, ahead):
 async def test_samples_of_nonsense_are_only_nonsense(machine):
     host = await Host(machine).connect()
     host.pages[64 : 64 + 48] = b"\xff" * 48
-    host.index(REQ_PROD).set(3)
+    set_index(host.pages, REQ_PROD, 3)
     samples = await host.device.frontend.read()
     assert samples["sequence"].tolist() == [2**32 - 1] * 3
 
