@@ -123,6 +123,12 @@ class RingEnd(End):
     push = End._push
     pop = End._pop
 
+    @property
+    def address(self) -> int:
+        """Of the `struct xl_ring`, for C that uses it in place of this object; valid while this object lives."""
+        where: int = int(ffi.cast("uintptr_t", self._ring))
+        return where
+
     def outgoing(self, count: int) -> Outgoing:
         """Returns memory for `count` entries that can be pushed at the least cost."""
         return Outgoing(self, count)

@@ -13,6 +13,7 @@ from xenlike.xenbus.backend import Backend
 from xenlike.xenbus.backqueue import BackQueue, BackQueueStatistics
 from xenlike.xenbus.bus import BackendBus, FrontendBus
 from xenlike.xenbus.calls import Completion, FrontQueueStatistics
+from xenlike.xenbus.engine import run_engine
 from xenlike.xenbus.frontend import Frontend, retried
 from xenlike.xenbus.frontqueue import FrontQueue
 from xenlike.xenbus.negotiate import NodeValue
@@ -48,6 +49,7 @@ __all__ = [
     "load_driver",
     "load_frontend",
     "retried",
+    "run_engine",
     "s8",
     "s16",
     "s32",

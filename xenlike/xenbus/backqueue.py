@@ -18,6 +18,7 @@ or, for a driver that counts microseconds,
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, cast
 
@@ -29,7 +30,7 @@ from xenlike.xenbus.polling import Patience, Polling
 from xenlike.xenbus.typevars import RequestT, ResponseT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Self
 
     from xenlike.abi.protocol import Protocol
@@ -191,6 +192,25 @@ class BackQueue(Generic[RequestT, ResponseT]):
             self._ring.kick_fd(self._channel.tx_fd)
         except PeerGone:
             pass  # `wait` sees the hang-up
+
+    # Native engines.
+
+    @contextmanager
+    def handed_over(self) -> Iterator[tuple[int, int, int]]:
+        """Gives the ring to a native engine for the length of a `with`; see `xenlike.xenbus.engine`.
+
+        Yields:
+            The address of its `struct xl_ring`, and the descriptors of the event channel: to wait on, to notify by.
+        """
+        self._polling.remove(self._ring)
+        try:
+            yield self._ring.address, self._channel.rx_fd, self._channel.tx_fd
+        finally:
+            self._polling.add(self._ring)
+
+    def check(self) -> None:
+        """Raises `ProtocolError` if the frontend has broken the ring."""
+        self._ring.available  # noqa: B018 - it is for what it raises
 
     # The end.
 

@@ -219,6 +219,8 @@ class XenbusDevice(ABC, Generic[RequestT, ResponseT]):
         try:
             if self._failure is not None:
                 failure, self._failure = self._failure, None
+                # The bell may have been rung for more than this.
+                self._bell.ring()
                 raise failure
             await self._advance()
         except Exception as error:

@@ -90,6 +90,11 @@ class ChannelLike(Protocol):
         ...
 
     @property
+    def rx_fd(self) -> int:
+        """Descriptor that is readable when an event is pending."""
+        ...
+
+    @property
     def tx_fd(self) -> int:
         """Descriptor to which the core writes a notification."""
         ...

@@ -322,6 +322,23 @@ async def test_a_frontend_with_a_broken_ring_is_given_up(against_backend):
     await peer.hear(S.Closed)
 
 
+async def test_a_hang_up_that_comes_with_the_last_word_does_not_hide_it(against_backend, monkeypatch):
+    peer = against_backend
+    await peer.connect(ECHO)
+    for name, value in (("online", "0"), ("state", "5")):
+        peer.machine.tree.write(f"{peer.otherend}/{name}", value)
+    await wait_all_tasks_blocked()
+    backend = peer.device.backend
+    assert backend.state is S.Closing
+    # Both are there before the control task looks once.
+    monkeypatch.setattr(type(backend._bell), "ring", lambda bell: None)
+    peer.machine.tree.write(f"{peer.path}/state", str(int(S.Closed)))
+    await wait_all_tasks_blocked()
+    monkeypatch.undo()
+    backend._fail(PeerGone("it hung up"))
+    await peer.hear(S.Closed)
+
+
 async def test_a_page_that_was_not_granted(against_backend):
     peer = against_backend
     ring = await peer.connect(ECHO)
