@@ -3,6 +3,7 @@
 # make build   system packages of apt.txt if we may, .venv, the compiled core
 # make lint    ruff, mypy --strict, import-linter, generated files up to date
 # make format  let ruff rewrite what `make lint` complains about
+# make docs    the site, from docs/ and the docstrings, into build/docs
 # make bench   all benchmarks                                (make bench ARGS='--json FILE')
 # make peers    what `xenlike bench` compares with, where it can be installed: apt-peers.txt and the extra `peers`
 # make wheel-test   build the wheel, install it into an empty environment, use it there
@@ -20,7 +21,7 @@ ARGS   ?=
 CORE := setup.py $(wildcard xenlike/_core/*.c xenlike/_core/*.h xenlike/_core/*.cdef xenlike/_core/*build*.py)
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test lint format bench peers wheel wheel-test clean
+.PHONY: build demo test lint format docs bench peers wheel wheel-test clean
 
 build: $(VENV)/.core
 
@@ -63,6 +64,10 @@ lint: build
 format: build
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: build
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
+	@echo "build/docs/index.html"
 
 bench: build
 	@for subject in domains block ring idle xenstore; do $(BIN)/xenlike bench $$subject $(ARGS) || exit; done
