@@ -17,7 +17,7 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 # A shell starts background jobs with Ctrl-C ignored, and programs hand that on: tests of it would wait for ever.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-MACHINES = ("drivers", "examples", "faults", "hostile", "interop", "system")
+MACHINES = ("docs", "drivers", "examples", "faults", "hostile", "interop", "system")
 
 
 @pytest.hookimpl(optionalhook=True)
