@@ -21,6 +21,7 @@ from xenlike.cli import (
     stats,
     store,
     top,
+    trace,
     xenstore,
 )
 from xenlike.cli.options import Options
@@ -59,6 +60,7 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
     "Drivers": {
         "new-driver": new_driver.new_driver,
         "dev": dev.dev,
+        "trace": trace.trace,
         "header": header.header,
     },
     "Tools": {

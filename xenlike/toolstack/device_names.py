@@ -63,6 +63,8 @@ def match_device(who: str, devices: Sequence[Attachment], names: Mapping[int, st
     found = [device for device in devices if domid is not None and _is_called(device, rest, domid)]
     # What looks like a domain may be a type.
     found = found or [device for device in devices if _is_called(device, who, None)]
+    # A backend's domain does as well, where that leaves one device only.
+    found = found or [device for device in devices if device.back == domid and _is_called(device, rest, None)]
     if not found:
         there = [device_name(device, names) for device in devices]
         more = f" and {len(there) - _MOST_LISTED} more" if len(there) > _MOST_LISTED else ""

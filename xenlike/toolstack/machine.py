@@ -208,11 +208,11 @@ class Machine:
                 created, fds = self.hypercalls.create_domain(
                     arguments, json.dumps(spec.config()).encode(), theirs.fileno(), stdio_write
                 )
-            self.tracing.look()
             adopted = socket.socket(fileno=fds[0]) if fds else None
             if stdio_write >= 0:
                 os.close(stdio_write)
                 stdio_write = -1
+            self.tracing.look()
             directories = domain_nodes(
                 created.domid, spec.name, spec.memory >> 10, created.console_port, created.store_port
             )
