@@ -157,12 +157,17 @@ async def test_the_rate_can_be_changed_on_the_way(mock_clock: MockClock):
                 await sensor.start(rate)
 
 
-async def test_an_idle_sensor_takes_nothing(mock_clock: MockClock):
+async def test_an_idle_sensor_sleeps(mock_clock: MockClock):
     async with Loopback() as machine:
         device = await machine.attach("sensor")
-        await let_pass(mock_clock, 100)
-        assert device.backend.taken == 0
-        assert device.backend._producer.statistics().kicks == 0
+        for taken in (0, 125):
+            await let_pass(mock_clock, 100)
+            assert device.backend.taken == taken
+            assert device.backend._running.statistics().tasks_waiting == 1
+            await device.frontend.start(1000)
+            await let_pass(mock_clock, 0.125)
+            assert device.backend._running.statistics().tasks_waiting == 0
+            await device.frontend.stop()
 
 
 # A slow guest.
