@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import trio
 
+from xenlike.toolstack.paths import SHM, MachinePaths, segment_machines
+
 WITHIN_S = 2.0
 """The law: so long after the end nothing is left. Where a host has more to do than it has CPUs, that takes longer."""
 
@@ -123,5 +125,9 @@ def nothing_sync(left: Callable[[], object], since: float) -> str | None:
 
 
 def names_below(folder: Path) -> list[str]:
-    """Returns what is in a folder and below it."""
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) if folder.exists() else []
+    """Returns what is in a folder and below it, and the segments of the machines that live there."""
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) if folder.exists() else []
+    segments = [f"{name} (segment)" for name in segment_machines(folder)]
+    if (SHM / MachinePaths(folder.name, folder).segment[1:]).exists():
+        segments.append(f"{folder.name} (segment)")
+    return names + segments

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -15,7 +16,7 @@ import trio
 from xenlike import Machine, open_machine
 from xenlike.toolstack import machine as machine_module
 from xenlike.toolstack.launch import Launched, launch
-from xenlike.toolstack.paths import MachinePaths
+from xenlike.toolstack.paths import MachinePaths, segment_machines
 
 GUARD_S = 30
 
@@ -59,6 +60,7 @@ class Watch:
             assert processes_of(launched) == {}, "processes of a machine are still running"
         if self.runtime_dir.exists():
             assert list(self.runtime_dir.rglob("*")) == []
+        assert segment_machines(self.runtime_dir) == []
         assert shared_memory() - self._shared == set()
 
     def check_descriptors(self) -> None:
@@ -96,9 +98,12 @@ def descriptors() -> dict[int, str]:
 
 
 def shared_memory() -> set[str]:
-    """Names of ours there; benchmarks and demo put their images there while they run, which may be now."""
-    others = ("bench", "demo")
-    return {name for name in os.listdir("/dev/shm") if "xenlike" in name and not any(word in name for word in others)}
+    """Names of ours there; benchmarks and demo put their images there while they run, which may be now.
+
+    So may other machines, whose segments are told from those of a test's own by `segment_machines`.
+    """
+    others = re.compile(r"bench|demo|^xenlike-\d+-[0-9a-f]{8}-")
+    return {name for name in os.listdir("/dev/shm") if "xenlike" in name and not others.search(name)}
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from xenlike.toolstack.doctor import find_tool
+from xenlike.toolstack.paths import segment_machines
 
 pytestmark = pytest.mark.system
 TIMEOUT_S = 60
@@ -98,6 +99,7 @@ def assert_nothing_is_left(folder: Path, processes: dict[int, int] | None = None
         with open(pidfd, "rb"):
             assert select.select([pidfd], [], [], 2)[0], f"process {pid} is left"
     assert not list((folder / "run").glob("*"))
+    assert segment_machines(folder / "run") == []
 
 
 def test_up_ends_with_its_guests(folder: Path) -> None:
