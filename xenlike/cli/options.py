@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+WIDE = 150
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 DomainName = Annotated[str, typer.Argument(metavar="DOMAIN", help="Name or domid.")]
 
@@ -83,6 +85,14 @@ def stdout() -> Console:
     from rich.console import Console
 
     return Console(highlight=False)
+
+
+def wide_stdout() -> Console:
+    """Returns a console for tables of numbers, which are better broken by the terminal than cut off by us."""
+    from rich.console import Console
+
+    usual = stdout()
+    return usual if usual.width >= WIDE else Console(highlight=False, width=WIDE)
 
 
 def print_json(value: object) -> None:

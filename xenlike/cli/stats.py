@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xenlike.cli.options import Json, chosen_machine, print_json, stdout
+from xenlike.cli.options import Json, chosen_machine, print_json, wide_stdout
 
 if TYPE_CHECKING:
     from xenlike.toolstack.statistics import DomainStatistics
@@ -64,7 +64,7 @@ def stats(
         return
     from xenlike.cli.top_display import counters
 
-    stdout().print(counters(found))
+    wide_stdout().print(counters(found))
     if not is_fresh:
         typer.echo(f"The machine's own process is busy: this is {snapshot.age_s:.1f} s old.", err=True)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xenlike.cli.options import chosen_machine, stdout
+from xenlike.cli.options import chosen_machine, stdout, wide_stdout
 
 if TYPE_CHECKING:
     import trio
@@ -62,7 +62,7 @@ def top(
     name = chosen_machine(ctx)
     view = View(name, period_s, sort, devices)
     if once or not sys.stdout.isatty():
-        stdout().print(trio.run(_once, view))
+        wide_stdout().print(trio.run(_once, view))
     else:
         trio.run(_live, view)
 
@@ -83,6 +83,7 @@ class View:
         self.sort = sort
         self.devices = devices
         self.note = ""
+        self._began_s = time.monotonic()
         self._before: Snapshot | None = None
         self._now: Snapshot | None = None
 
@@ -114,10 +115,11 @@ class View:
         if self._now is None:
             return Text(self.note or "waiting for the first figures")
         notes = [self.note] if self.note else []
-        if self._now.age_s > STALE_PERIODS * self.period_s + 1:
+        waited_s = min(self._now.age_s, time.monotonic() - self._began_s)
+        if waited_s > STALE_PERIODS * self.period_s + 1:
             notes.append(f"these figures are {self._now.age_s:.0f} s old: the machine's own process is busy")
         lines = rates(self._before, self._now)
-        return top_display.top(self.name, self._now, lines, sort=self.sort, devices=self.devices, notes=notes)
+        return top_display.top(self.name, lines, sort=self.sort, devices=self.devices, notes=notes)
 
 
 async def _once(view: View) -> RenderableType:

@@ -10,10 +10,10 @@ from rich.text import Text
 
 from xenlike.cli.top import Sort
 from xenlike.toolstack.rates import Activity, DomainRates
-from xenlike.toolstack.statistics import DomainStatistics, QueueStatistics, Snapshot
+from xenlike.toolstack.statistics import DomainStatistics, QueueStatistics
 
-STATES = {"running": "green", "crashed": "red", "dying": "yellow", "dead": "red"}
-BAR_CELLS = 8
+STATES = {"building": "cyan", "shutdown": "yellow", "dying": "yellow", "dead": "red"}
+BAR_CELLS = 5
 EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
@@ -34,7 +34,6 @@ def ordered(lines: Sequence[DomainRates], sort: Sort) -> list[DomainRates]:
 
 def top(
     name: str,
-    snapshot: Snapshot,
     lines: Sequence[DomainRates],
     *,
     sort: Sort = Sort.cpu,
@@ -45,7 +44,6 @@ def top(
 
     Args:
         name: the machine's.
-        snapshot: what `lines` is of.
         lines: the domains.
         sort: their order.
         devices: also a line for each of their devices' rings.
@@ -54,24 +52,35 @@ def top(
     head = f"machine {name}: {len(lines)} domains, {sum(line.cpu for line in lines):.0%} of a CPU, "
     head += f"{rate(sum(requests_served(line) for line in lines))} requests/s"
     table = _table(
-        ("domain", "id", "state", "cpu", "memory", "dev", "req/s", "not/s", "/1000", "hit/s", "miss/s", "sleep/s"),
-        right=("id", "cpu", "memory", "dev", "req/s", "not/s", "/1000", "hit/s", "miss/s", "sleep/s"),
+        ("domain", "id", "cpu", "mem", "dev", "req/s", "not/s", "/1000", "hit/s", "miss/s", "slp/s"),
+        right=("id", "cpu", "mem", "dev", "req/s", "not/s", "/1000", "hit/s", "miss/s", "slp/s"),
     )
     table.add_column("in flight", no_wrap=True)
     for line in ordered(lines, sort):
         domain = line.domain
         table.add_row(
-            Text(domain.name, style="bold"),
+            _name(domain),
             Text(str(domain.domid)),
-            Text(domain.state, style=STATES.get(domain.state, "")),
             Text(f"{100 * line.cpu:.1f}%"),
             Text(size(_used(domain))),
             Text(str(line.activity.devices or "-")),
             *_activity(line.activity),
         )
         for queue, activity in line.queues if devices else ():
-            table.add_row(Text(f"  {queue.name}"), *[Text()] * 5, *_activity(activity), style="dim")
+            table.add_row(Text(f"  {_short(queue.name)}"), *[Text()] * 4, *_activity(activity), style="dim")
     return Group(Text(head), *[Text(note, style="yellow") for note in notes], table)
+
+
+def _name(domain: DomainStatistics) -> Text:
+    name = Text(domain.name, style="bold")
+    if domain.state != "running":
+        name.append(f" ({domain.state})", style=STATES.get(domain.state, ""))
+    return name
+
+
+def _short(nodename: str) -> str:
+    """Which end it is says the domain: what is left of `device/vbd/51712` is `vbd/51712`."""
+    return nodename.removeprefix("device/").removeprefix("backend/")
 
 
 def requests_served(line: DomainRates) -> float:
@@ -146,7 +155,7 @@ def _queues(queues: Iterable[tuple[DomainStatistics, QueueStatistics]]) -> Table
 
 
 def _table(titles: Sequence[str], right: Sequence[str]) -> Table:
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for title in titles:
         table.add_column(title, justify="right" if title in right else "left", no_wrap=True)
     return table
@@ -157,7 +166,7 @@ def _used(domain: DomainStatistics) -> int:
 
 
 def bar(value: int, most: int) -> Text:
-    """Returns a bar of eight cells and the numbers, such as `██▌      20/64`."""
+    """Returns a bar of five cells and the numbers, such as `██▌   32/64`."""
     if not most:
         return Text("-")
     eighths = min(8 * BAR_CELLS, -(-8 * BAR_CELLS * value // most))
