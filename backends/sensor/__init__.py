@@ -80,7 +80,14 @@ class SensorBack(Backend[SensorRequest, SensorResponse], protocol=SENSOR):
             raise ProtocolError("stream-ref0 and those after it are not consecutive pages", self.otherend_id)
         self._channel = self.domain.events.bind(self.otherend_id, cast("int", self.peer["stream-channel"]))
         self._shared.callback(self._channel.close)
-        self._producer = Producer(mapping.contiguous, SensorSample.__layout__.size, XEN, domid=self.otherend_id)
+        self._producer = Producer(
+            mapping.contiguous,
+            SensorSample.__layout__.size,
+            XEN,
+            domid=self.otherend_id,
+            recorder=self.domain.recorder,
+            name=f"{self.nodename}/stream",
+        )
         self._shared.callback(self._producer.close)
         self.taken = self.lost = 0
         # Where trio's clock, by which samples are taken, has its zero on the clock that the guest knows.

@@ -186,7 +186,14 @@ class SensorFront(Frontend[SensorRequest, SensorResponse], protocol=SENSOR):
 
     async def connect(self) -> None:
         """Attaches to the ring that the backend has made."""
-        consumer = Consumer(self._buffer, SAMPLE.size, XEN, domid=self.otherend_id)
+        consumer = Consumer(
+            self._buffer,
+            SAMPLE.size,
+            XEN,
+            domid=self.otherend_id,
+            recorder=self.domain.recorder,
+            name=f"{self.nodename}/stream",
+        )
         self._shared.callback(consumer.close)
         self._stream.consumer = consumer
 
