@@ -51,6 +51,8 @@ def measure(bench: Bench) -> None:
         MachineError: its guest crashed.
     """
     found = find_driver(bench.options.driver or YARDSTICK).load_halves()
+    if found.driver.type == "vbd":
+        raise ConfigError("disks have a benchmark of their own: xenlike bench block")
     if not found.driver.exercise:
         raise ConfigError(f"{found.driver.type} names no `exercise`: Driver(..., exercise='module:function')")
     bench.remark(f"driver: {found.driver.type}, {found.driver.doc or found.driver.protocol.doc}")

@@ -76,6 +76,7 @@ def test_a_driver_whose_answers_are_wrong_is_not_measured(package: Path) -> None
     [
         (["driver"], "say which driver: xenlike bench driver NAME"),
         (["idle", "echo"], "idle takes no 'echo'"),
+        (["driver", "vbd"], "disks have a benchmark of their own: xenlike bench block"),
         (["driver", "nothing"], "no driver for devices of type 'nothing'"),
     ],
 )

@@ -104,6 +104,11 @@ async def test_the_handshake_is_told_in_its_order(watch: Watch, package: Path, r
     assert "it works" in record.lines[-1]
 
 
+@pytest.mark.parametrize("type", ["echo", "vbd"])
+async def test_drivers_that_come_along_are_shown_too(watch: Watch, package: Path, record: Record, type: str) -> None:
+    assert await Session(Wish(type, once=True), record).run()
+
+
 async def test_a_save_starts_both_halves_anew_and_a_broken_one_keeps_them_down(
     watch: Watch, package: Path, record: Record
 ) -> None:

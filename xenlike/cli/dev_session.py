@@ -18,7 +18,7 @@ from xenlike.cli.dev_saves import watch_saves
 from xenlike.cli.running import watch_signals
 from xenlike.errors import ConfigError
 from xenlike.toolstack import exerciser
-from xenlike.toolstack.devices import Device
+from xenlike.toolstack.devices import Device, Disk
 from xenlike.toolstack.driver_source import FoundDriver, find_driver, forget
 from xenlike.toolstack.follower import NodeChange, follow
 from xenlike.toolstack.guest import Guest
@@ -160,11 +160,15 @@ class Session:
         backend = await machine.spawn(
             DRIVER_DOMAIN, backends=[driver.type], drivers=[driver], on_crash="restart", on_reboot="restart"
         )
+        device: Device | Disk = Device(driver.type, backend=DRIVER_DOMAIN, driver=driver)
+        if driver.type == "vbd":
+            # The only device that cannot be had without something of the host's.
+            device = Disk("64M", format="memory", backend=DRIVER_DOMAIN)
         guest = await machine.spawn(
             GUEST,
             f"{exerciser.__name__}:main",
-            devices=[Device(driver.type, backend=DRIVER_DOMAIN, driver=driver)],
-            args=[driver.type, driver.exercise, PAUSE_S],
+            devices=[device],
+            args=[device.type, device.id, driver.exercise, PAUSE_S],
         )
         return backend, guest
 

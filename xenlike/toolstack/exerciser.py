@@ -31,12 +31,13 @@ AFTER_ERROR_S = 0.5
 """What has failed once will probably fail again: no hurry."""
 
 
-async def main(domain: Domain, type: str, exercise: str, pause_s: float) -> None:
-    """Uses device 0 of a type until it is cancelled.
+async def main(domain: Domain, type: str, number: int, exercise: str, pause_s: float) -> None:
+    """Uses a device until it is cancelled.
 
     Args:
         domain: the guest.
         type: the device type.
+        number: the device's.
         exercise: a reference, as in `Driver.exercise`; empty for a driver that has none.
         pause_s: between two.
     """
@@ -50,7 +51,7 @@ async def main(domain: Domain, type: str, exercise: str, pause_s: float) -> None
         error, place = "", ""
         try:
             if device is None:
-                device = await domain.device(type)
+                device = await domain.device(type, number)
             if use is None:
                 await domain.store.write(f"data/{COUNTS}", "0 0")
                 await trio.sleep_forever()
