@@ -17,6 +17,7 @@ from xenlike.toolstack.control_wire import DomainInfo, ExitInfo
 from xenlike.toolstack.devices import Disk
 from xenlike.toolstack.paths import MachinePaths
 from xenlike.toolstack.tracing.updates import TraceParams, TraceUpdate
+from xenlike.toolstack.why import Explanation
 
 
 @dataclass
@@ -48,6 +49,7 @@ class FakeMachine:
         self.leases: list[tuple[int, int]] = []
         self.traced: list[TraceParams] = []
         self.updates: list[TraceUpdate] = []
+        self.explanations: list[Explanation] = []
         self.down = trio.Event()
 
     @property
@@ -76,6 +78,11 @@ class FakeMachine:
             await send(update)
         if params.follow:
             await trio.sleep_forever()
+
+    async def why(self, device: str) -> Sequence[Explanation]:
+        if device not in ("", "guest/xvda"):
+            raise NoSuchDevice(f"there is no device {device!r}; there are: guest/xvda")
+        return self.explanations
 
     def request_down(self) -> None:
         self.down.set()

@@ -22,6 +22,7 @@ from xenlike.cli import (
     store,
     top,
     trace,
+    why,
     xenstore,
 )
 from xenlike.cli.options import Options
@@ -61,6 +62,7 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "new-driver": new_driver.new_driver,
         "dev": dev.dev,
         "trace": trace.trace,
+        "why": why.why,
         "header": header.header,
     },
     "Tools": {

@@ -15,7 +15,6 @@ from xenlike.toolstack.tracing import Protocols
 from xenlike.toolstack.why.collect import make_end, make_evidence
 from xenlike.toolstack.why.evidence import DomainFacts, DomainState, End, GrantFacts, PortFacts, Side
 from xenlike.toolstack.why.explain import explain
-from xenlike.toolstack.why.names import DeviceName
 from xenlike.toolstack.why.recorded import Recorded
 from xenlike.xenbus import load_frontend
 
@@ -32,9 +31,6 @@ def why(machine: Loopback, device: Plugged) -> Explanation:
     recorded = Recorded({domain.domid: domain.recorder.memory for domain in ends}, device.front.recorder.memory)
     front = _end(machine, "frontend", device.front, device.front_path, recorded)
     back = _end(machine, "backend", device.back, device.back_path, recorded)
-    name = DeviceName(
-        device.front.name, device.front.domid, type, id, device.back.domid, device.front_path, device.back_path
-    )
 
     def grant_of(domid: int, node: str, ref: int) -> GrantFacts | None:
         domain = machine.domains[domid]
@@ -47,7 +43,8 @@ def why(machine: Loopback, device: Plugged) -> Explanation:
     def port_of(domid: int, port: int) -> PortFacts | None:
         return _port(machine.domains[domid], port)
 
-    return explain(make_evidence(name, front, back, _protocol(machine, type), recorded, grant_of, port_of))
+    name, protocol = f"{device.front.name}/{type}/{id}", _protocol(machine, type)
+    return explain(make_evidence(name, type, front, back, protocol, recorded, grant_of, port_of))
 
 
 def _end(machine: Loopback, side: Side, domain: LoopDomain, path: str, recorded: Recorded) -> End:

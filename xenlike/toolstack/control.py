@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 import trio
@@ -24,6 +24,9 @@ from xenlike.toolstack.control_wire import DomainInfo, ExitInfo
 from xenlike.toolstack.devices import Disk
 from xenlike.toolstack.lines import LineReader
 from xenlike.toolstack.paths import MachinePaths, machine_names
+
+if TYPE_CHECKING:
+    from xenlike.toolstack.why import Explanation
 
 _T = TypeVar("_T")
 
@@ -72,6 +75,17 @@ class Control:
             The number of the snapshot that answers this; see `xenlike.toolstack.statistics`.
         """
         return await self.call("publish", {"period_ms": period_ms, "lease_ms": lease_ms}, int)
+
+    async def why(self, device: str = "") -> list[Explanation]:
+        """Says why a device stands as it does, in a list of one; of all devices for an empty name.
+
+        Raises:
+            NoSuchDevice: there is none of that name.
+            ConfigError: several have it.
+        """
+        from xenlike.toolstack.why import Explanation
+
+        return await self.call("why", {"device": device}, list[Explanation])
 
     async def down(self) -> None:
         """Ends the machine with all its domains; returns when it is gone."""

@@ -24,6 +24,7 @@ from xenlike.toolstack.control_wire import DomainInfo, ExitInfo
 from xenlike.toolstack.devices import Disk
 from xenlike.toolstack.lines import LineReader
 from xenlike.toolstack.tracing.updates import TraceParams, TraceUpdate
+from xenlike.toolstack.why import Explanation
 
 _T = TypeVar("_T")
 _REASONS = ("poweroff", "reboot", "suspend", "crash", "watchdog", "soft_reset")
@@ -98,6 +99,9 @@ class ControlledMachine(Protocol):
 
     async def trace(self, params: TraceParams, send: Callable[[TraceUpdate], Awaitable[None]]) -> None:
         """Sends what domains record, until cancelled or all that was asked for is sent."""
+
+    async def why(self, device: str) -> Sequence[Explanation]:
+        """Explains why a device stands as it does; all of them for an empty name."""
 
     def request_down(self) -> None:
         """Begins the end of the machine; the server is cancelled on the way."""
@@ -211,6 +215,8 @@ class _Session:
                 return self._machine.publish(publish.period_ms, publish.lease_ms)
             case "trace":
                 await self._trace(request)
+            case "why":
+                return await self._machine.why(_params(request, wire.WhyParams).device)
             case "down":
                 pass
             case _:

@@ -16,6 +16,7 @@
 | `console-input` | `domain`, `data` (base64) | null |
 | `publish` | `period_ms`, `lease_ms` | number of the snapshot of statistics that answers it |
 | `trace` | `what`, `classes`, `follow` | events with `update` (JSON), see `xenlike.toolstack.tracing.updates` |
+| `why` | `device`, empty for all | array of explanations, `xenlike.toolstack.why.Explanation` |
 | `down` | | null, then the machine goes and the connection ends |
 
 `domain` is a name or a domid in decimal. Requests on one connection may be many at a time; answers carry the id. The
@@ -115,6 +116,12 @@ class PublishParams(msgspec.Struct, forbid_unknown_fields=True):
 
     period_ms: Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)] = 0
     lease_ms: Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)] = 0
+
+
+class WhyParams(msgspec.Struct, forbid_unknown_fields=True):
+    """Parameters of `why`: a device by any of its names, or empty for all."""
+
+    device: str = ""
 
 
 class Request(msgspec.Struct, forbid_unknown_fields=True):

@@ -47,6 +47,8 @@ from xenlike.toolstack.spec import BUSES, MAX_WINDOWS, DomainSpec, Entry, make_s
 from xenlike.toolstack.storeserver import STORE_DOMID, StoreServer
 from xenlike.toolstack.tracing.server import Tracing
 from xenlike.toolstack.tracing.updates import TraceParams, TraceUpdate
+from xenlike.toolstack.why import Explanation
+from xenlike.toolstack.why.machine import Inspector
 
 # A cold start takes a third of a second; this is for a host that is very busy.
 START_PATIENCE_S = 30
@@ -322,6 +324,10 @@ class Machine:
     async def trace(self, params: TraceParams, send: Callable[[TraceUpdate], Awaitable[None]]) -> None:
         """Sends what domains record to whoever follows it; see `Tracing.stream`."""
         await self.tracing.stream(params, send)
+
+    async def why(self, device: str = "") -> Sequence[Explanation]:
+        """Says why a device, or each of them, stands as it does; see `Inspector.why`."""
+        return await Inspector(self.domain0, self._guests, self.console).why(device)
 
     def request_down(self) -> None:
         """Asks whoever runs the machine to end it; see `wait_down`."""

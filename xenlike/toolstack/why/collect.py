@@ -10,7 +10,6 @@ import msgspec
 
 from xenlike.toolstack.tracing.event import printable
 from xenlike.toolstack.why.evidence import DomainFacts, End, Evidence, GrantFacts, PortFacts, Side
-from xenlike.toolstack.why.names import DeviceName
 from xenlike.toolstack.why.recorded import Recorded
 
 if TYPE_CHECKING:
@@ -60,7 +59,8 @@ def make_end(
 
 
 def make_evidence(
-    device: DeviceName,
+    name: str,
+    type: str,
     front: End,
     back: End,
     protocol: Protocol | None,
@@ -68,7 +68,18 @@ def make_evidence(
     grant_of: GrantOf,
     port_of: PortOf,
 ) -> Evidence:
-    """Returns the evidence of one device."""
+    """Returns the evidence of one device.
+
+    Args:
+        name: what users call it.
+        type: its device type.
+        front: its frontend.
+        back: its backend.
+        protocol: where it is known.
+        recorded: the recorders of both domains.
+        grant_of: asks for a reference of the frontend's.
+        port_of: asks for a port of the frontend's.
+    """
     nodes = protocol.nodes if protocol is not None else ()
     grants = []
     for node in sorted((name for name in front.nodes if name.startswith("ring-ref")), key=_by_number)[:_MOST_GRANTS]:
@@ -79,8 +90,8 @@ def make_evidence(
     port = front.number("event-channel")
     ends = [(end.domain.domid, nodename_of(end.path)) for end in (front, back) if end.path]
     return Evidence(
-        name=device.name,
-        type=device.type,
+        name=name,
+        type=type,
         front=front,
         back=back,
         front_needs=[node.name for node in nodes if node.side == "frontend" and node.default is None],
@@ -89,15 +100,6 @@ def make_evidence(
         port=port_of(front.domain.domid, port) if port is not None and port < _U32 else None,
         trace=recorded.tail(ends, {grant.ref for grant in grants}, port or 0),
     )
-
-
-def answered(before: Evidence, after: Evidence) -> int:
-    """Returns how many requests were answered between two looks at a device."""
-    for end, counter in (("front", "popped"), ("back", "pushed")):
-        then, now = getattr(before, end).queue, getattr(after, end).queue
-        if then is not None and now is not None and then.number == now.number:
-            return max(0, int(getattr(now, counter) - getattr(then, counter)))
-    return 0
 
 
 def nodename_of(path: str) -> str:

@@ -35,30 +35,24 @@ class Recorded:
         memories: recorders by domid.
         own: one whose word for its start is trusted, for the clock.
         protocols: tell what entries mean, in the trace.
+
+    Attributes:
+        memories: the recorders; what rings have there is read anew each time, the trace once.
     """
 
     def __init__(
         self, memories: Mapping[int, Buffer], own: Buffer | None = None, protocols: Protocols | None = None
     ) -> None:
-        self._memories = {domid: memoryview(memory) for domid, memory in memories.items()}
-        self._heads = {domid: abi.RecorderHead.unpack(memory) for domid, memory in self._memories.items()}
-        self._events = last_events(self._memories, own)
+        self.memories = {domid: memoryview(memory) for domid, memory in memories.items()}
+        self._heads = {domid: abi.RecorderHead.unpack(memory) for domid, memory in self.memories.items()}
+        self._events = last_events(self.memories, own)
         self._protocols = protocols
         self._now_ns = time.monotonic_ns()
 
     def queue(self, domid: int, nodename: str) -> QueueFacts | None:
-        """Returns a device's end of its ring: of several the one that is in use, of old ones the last."""
-        memory, found = self._memories.get(domid), None
-        if memory is None:
-            return None
-        name = nodename.encode()[:63].ljust(64, b"\0")
-        for number in range(1, abi.XENLIKE_RECORDER_QUEUES + 1):
-            at = abi.XENLIKE_RECORDER_QUEUES_AT + (number - 1) * _QUEUE.size
-            if memory[at : at + 64] == name:
-                queue = _facts(number, abi.RecorderQueue.unpack(bytes(memory[at : at + _QUEUE.size])))
-                if found is None or queue.in_use >= found.in_use:
-                    found = queue
-        return found
+        """Returns a device's end of its ring; see `find_queue`."""
+        memory = self.memories.get(domid)
+        return None if memory is None else find_queue(memory, nodename)
 
     def taken_s(self, domid: int, number: int) -> float | None:
         """Returns how long ago a ring's end last took something; None unless rings were traced then."""
@@ -120,6 +114,18 @@ class Recorded:
     def _age(self, events: Iterator[TraceEvent]) -> float | None:
         event = next(events, None)
         return None if event is None else max(0.0, (self._now_ns - event.time_ns) / _NS)
+
+
+def find_queue(memory: memoryview, nodename: str) -> QueueFacts | None:
+    """Returns a device's end of its ring: of several the one that is in use, of old ones the last."""
+    found, name = None, nodename.encode()[:63].ljust(64, b"\0")
+    for number in range(1, abi.XENLIKE_RECORDER_QUEUES + 1):
+        at = abi.XENLIKE_RECORDER_QUEUES_AT + (number - 1) * _QUEUE.size
+        if memory[at : at + 64] == name:
+            queue = _facts(number, abi.RecorderQueue.unpack(bytes(memory[at : at + _QUEUE.size])))
+            if found is None or queue.in_use >= found.in_use:
+                found = queue
+    return found
 
 
 def _facts(number: int, queue: abi.RecorderQueue) -> QueueFacts:
