@@ -119,11 +119,14 @@ async def _run(client: TraceClient, json: bool, perfetto: Path | None) -> bool:
 
 
 async def _follow(client: TraceClient, output: Output) -> None:
+    from contextlib import aclosing
+
     begun = False
     try:
-        async for events in client.batches():
-            begun = True
-            output.write(client, events)
+        async with aclosing(client.batches()) as batches:
+            async for events in batches:
+                begun = True
+                output.write(client, events)
     except MachineError as error:
         if not begun or type(error) is not MachineError:
             raise
