@@ -58,10 +58,8 @@ class Schedule:
 
     def due(self, now: int) -> int | None:
         """When the next collection is to begin, which may be past; None when nothing calls for one."""
-        wanted = self._wanted
-        if period := self.period(now):
-            regular = self._began + period
-            wanted = regular if wanted is None else min(wanted, regular)
+        regular = [self._began + period for period, end in self._leases.items() if max(now, self._began + period) < end]
+        wanted = min(regular if self._wanted is None else [*regular, self._wanted], default=None)
         return None if wanted is None else max(wanted, self._rested)
 
     def _want(self, when: int) -> None:

@@ -37,15 +37,18 @@ class Segment:
             if not self._is_ours():
                 self._make()
             os.pwrite(self._fd, snapshot, 0)
-        except (OSError, posix_ipc.Error) as error:
+        except (OSError, ValueError, posix_ipc.Error) as error:
             if not self._complained:
                 self._complained = True
                 log.warning("no statistics are published in %s%s: %s", SHM, self.name, error)
 
     def remove(self) -> None:
         """Takes the name away, if it is still ours."""
-        if self._is_ours():
-            posix_ipc.unlink_shared_memory(self.name)
+        try:
+            if self._is_ours():
+                posix_ipc.unlink_shared_memory(self.name)
+        except (OSError, posix_ipc.Error):
+            pass  # somebody was quicker
         self._close()
 
     def _is_ours(self) -> bool:

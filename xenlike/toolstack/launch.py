@@ -96,8 +96,8 @@ def _remove_leftovers(paths: MachinePaths) -> None:
         path.unlink(missing_ok=True)
     try:
         (SHM / paths.segment[1:]).unlink(missing_ok=True)
-    except PermissionError:
-        pass  # another user took that name, and keeps it
+    except OSError:
+        pass  # another user took that name, and keeps it; the hypervisor will say so
 
 
 def remove_stale(root: Path) -> list[str]:

@@ -271,6 +271,8 @@ def read(name: str, root: Path | str | None = None) -> Snapshot:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), paths.segment) from None
         except posix_ipc.PermissionsError:
             raise _foreign(name) from None
+        except (OSError, ValueError) as error:
+            raise Torn(f"the segment with the statistics cannot be opened: {error}") from None
         try:
             return parse(_whole(fd, name, paths))
         except Torn:
