@@ -176,8 +176,11 @@ class Case:
         return found
 
     async def settle(self) -> None:
-        """Waits until all tasks sleep."""
-        await wait_all_tasks_blocked()
+        """Waits until all tasks sleep; `Broken` if they never do."""
+        with limited() as steps:
+            await wait_all_tasks_blocked()
+            return
+        raise Broken(f"tasks run round in circles, and never sleep: most of all {steps.names()}")
 
     async def settle_or(self, faults: Faults, load: Load, *, rounds: int = 400) -> None:
         """Lets a load run until a fault has struck, but not for ever: it may be one that this driver never meets."""

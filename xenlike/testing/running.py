@@ -30,8 +30,8 @@ class Runaway(AssertionError):
     """Tasks kept each other busy for ever, or one itself."""
 
 
-class _Steps(trio.abc.Instrument):
-    """Counts steps, and ends what takes too many."""
+class Steps(trio.abc.Instrument):
+    """Counts steps, and ends what takes too many; made by `limited`."""
 
     def __init__(self, most: int) -> None:
         self.left = most
@@ -46,19 +46,29 @@ class _Steps(trio.abc.Instrument):
         if self.left <= 0:
             self.scope.cancel()
 
+    @property
+    def cancelled_caught(self) -> bool:
+        """Whether it was ended."""
+        return self.scope.cancelled_caught
+
+    def names(self) -> str:
+        """Returns the tasks that took most of the last steps."""
+        names = sorted(self.busiest, key=lambda name: -self.busiest[name])[:3]
+        return ", ".join(name.rpartition("xenlike.")[2] for name in names)
+
 
 @contextmanager
-def limited(seconds: float = 100.0, steps: int = 20_000) -> Iterator[trio.CancelScope]:
+def limited(seconds: float = 100.0, steps: int = 20_000) -> Iterator[Steps]:
     """Cancels what waits in vain: after a time if everybody sleeps, after so many steps of all tasks if others do not.
 
-    Yields the scope; its `cancelled_caught` says whether that was so.
+    Yields what counts the steps; its `cancelled_caught` says afterwards whether that was so.
     """
-    counter = _Steps(steps)
+    counter = Steps(steps)
     trio.lowlevel.add_instrument(counter)
     try:
         with counter.scope as scope:
             scope.deadline = trio.current_time() + seconds
-            yield scope
+            yield counter
     finally:
         trio.lowlevel.remove_instrument(counter)
 
@@ -76,8 +86,8 @@ def dealt(seed: int) -> Iterator[None]:
         vars(_run)["_ALLOW_DETERMINISTIC_SCHEDULING"] = ordered
 
 
-async def _turn(clock: trio.testing.MockClock) -> None:
-    """Turns the clock to the next deadline whenever all tasks sleep."""
+async def _turn(clock: trio.testing.MockClock, stuck: list[str]) -> None:
+    """Turns the clock to the next deadline whenever all tasks sleep; without one, they sleep for ever."""
     threads = trio.to_thread.current_default_thread_limiter()
     while True:
         await trio.testing.wait_all_tasks_blocked(_CUSHION_S)
@@ -86,10 +96,29 @@ async def _turn(clock: trio.testing.MockClock) -> None:
             await trio.testing.wait_all_tasks_blocked(_REAL_S)
             continue
         left = trio.lowlevel.current_statistics().seconds_to_next_deadline
-        if 0 < left < math.inf:
-            clock.jump(left)
+        if left < math.inf:
+            clock.jump(max(left, 0.0))
         else:
-            await trio.testing.wait_all_tasks_blocked(_REAL_S)
+            stuck += _unshield()
+
+
+def _unshield() -> list[str]:
+    """Opens the shields behind which tasks sleep for ever; returns the names of those that were to end."""
+    names = []
+    for task in list(_run.GLOBAL_RUN_CONTEXT.runner.tasks):
+        status = task._cancel_status
+        cancelled, shielded = False, False
+        while status is not None:
+            shielded = shielded or status._scope.shield
+            cancelled = cancelled or (shielded and status._scope.cancel_called)
+            status = status._parent
+        if cancelled:
+            names.append(task.name)
+            status = task._cancel_status
+            while status is not None:
+                status._scope.shield = False
+                status = status._parent
+    return names
 
 
 def run_apart(check: Callable[[], Awaitable[T]], seed: int, *, most_steps: int = MOST_STEPS) -> T:
@@ -101,23 +130,26 @@ def run_apart(check: Callable[[], Awaitable[T]], seed: int, *, most_steps: int =
         most_steps: after so many steps it is a runaway.
 
     Raises:
-        Runaway: as it says. Otherwise whatever the function raises.
+        Runaway: it does not end by itself: tasks run for ever, or sleep for ever behind a shield against cancellation.
+            Otherwise whatever the function raises.
     """
-    steps = _Steps(most_steps)
+    steps = Steps(most_steps)
     clock = trio.testing.MockClock()
+    stuck: list[str] = []
 
     async def main() -> T:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_turn, clock)
+            nursery.start_soon(_turn, clock, stuck)
             with steps.scope:
                 result = await check()
             if steps.scope.cancelled_caught:
-                names = sorted(steps.busiest, key=lambda name: -steps.busiest[name])[:3]
-                raise Runaway(
-                    f"after {most_steps} steps tasks still run round in circles; the busiest are {', '.join(names)}"
-                )
+                raise Runaway(f"after {most_steps} steps tasks still run round in circles, most of all {steps.names()}")
             nursery.cancel_scope.cancel()
         return result
 
     with dealt(seed):
-        return trio.run(main, clock=clock, instruments=[steps])
+        result = trio.run(main, clock=clock, instruments=[steps])
+    if stuck:
+        names = ", ".join(sorted({name.rpartition(".")[2] for name in stuck}))
+        raise Runaway(f"tasks were cancelled, and sleep for ever behind a shield: {names}")
+    return result

@@ -27,7 +27,9 @@ def _of(machine: Loopback, device: Frontend | Backend) -> str:
     try:
         queue = device.queue
     except ConnectionError:
-        return f"{name} is {device.state.name} and has no connection"
+        home = f"/local/domain/{device.domain.domid}"
+        error = machine.tree.nodes.get(f"{home}/error/{device.nodename}/error", "")
+        return f"{name} is {device.state.name} and has no connection" + (f" (its error node: {error})" if error else "")
     if device.state is not XenbusState.Connected:
         return f"{name} is {device.state.name}"
     if queue._ring.broken or queue._ring.closed:

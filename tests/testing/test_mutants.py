@@ -1,0 +1,50 @@
+"""Law: a driver with a fault is found out, by a law that points at the fault."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.testing import mutants
+from tests.testing.kits import options
+from xenlike.io.blk import DRIVER as VBD
+from xenlike.io.echo import DRIVER as ECHO
+from xenlike.testing import check_driver_sync
+from xenlike.xenbus import Frontend
+
+FAULTS = [
+    (mutants.NoBounds, "hostile.over-limit", "size = 4097 is over its limit max-size = 4096", "does not check bounds"),
+    (mutants.KeepsIds, "hostile.duplicate-id", "was answered twice", "not cleared"),
+    (mutants.SkipsInitialised, "handshake.order", "the frontend skipped Initialised"),
+    (mutants.NeverKicks, "wakeups.told", "the backend pushed up to rsp_prod = 1 and sent no event"),
+    (mutants.KicksFirst, "wakeups.told", "the backend pushed up to rsp_prod = 1 and sent no event"),
+    (mutants.SleepsAfterArm, "wakeups.backend-looks-again", "between the backend's last look and its arming"),
+    (mutants.Litters, "leftovers.detached", "nodes are left", "data/echo-version"),
+    (mutants.NeverUnmaps, "leftovers.detached", "the driver domain maps", "never unmapped"),
+    (mutants.AnswersTwice, "service.alone", "2 responses for 1 unanswered requests"),
+    (mutants.LeaksOnReconnect, "leftovers.reconnected", "after ten more connections", "the driver domain maps"),
+    (mutants.BelievesNodes, "nodes.extreme", "an operation raised ValueError"),
+    (mutants.HangsOnDetach, "hotplug.detach", "never was", "the backend Closing"),
+    (mutants.Swallows, "hostile.not-granted", "gref = 4000 is no grant of this frontend", "error was swallowed"),
+    (mutants.NeverSleeps, "wakeups.idle", "round in circles", "_serve"),
+    (mutants.NoSegmentBounds, "hostile.over-limit", "seg[0].last_sect = 8 is over its limit of 7"),
+    (mutants.LosesIds, "service.alone", "response with id 0, which is not in flight"),
+    (mutants.BlockNeverUnmaps, "leftovers.detached", "the driver domain maps", "never unmapped"),
+    (mutants.AssumesSectors, "nodes.missing", "sectors, which has no default, was missing, and the frontend connected"),
+    (mutants.ForgetsSectors, "handshake.order", "sectors is missing"),
+    (mutants.BlockNeverKicks, "wakeups.told", "and sent no event, although rsp_event = 1 asks for one"),
+    (mutants.BlockSwallows, "hostile.not-granted", "seg[0].gref = 4000 is no grant", "error was swallowed"),
+]
+
+
+@pytest.mark.parametrize(("mutant", "law", "words"), [(m, law, words) for m, law, *words in FAULTS])
+def test_a_mutant_is_caught_by_the_law_that_it_breaks(mutant, law, words):
+    base = ECHO if mutant.protocol is ECHO.protocol else VBD
+    half = "frontend" if issubclass(mutant, Frontend) else "backend"
+    driver = replace(base, **{half: f"{mutant.__module__}:{mutant.__name__}"})
+    report = check_driver_sync(driver, laws=[law], seeds=range(2), **options(base.type))
+    assert report.broken() == [law]
+    message = report.breaches[0].message
+    for part in words:
+        assert part in message
