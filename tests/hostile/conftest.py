@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.hostile.raw import RawMachine
+from xenlike.toolstack.paths import SHM
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +30,10 @@ def xen(_running: list[RawMachine]) -> Iterator[RawMachine]:
         machine = _running[0]
         machine.domain()
         machine.clear()
+        # So does the segment of its statistics, which is made when it is first written.
+        machine.publish()
+        while not (SHM / machine.segment[1:]).exists():
+            assert machine.running
     machine = _running[0]
     before = machine.descriptors()
     yield machine

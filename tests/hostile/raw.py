@@ -210,8 +210,10 @@ class RawMachine:
         # Its closing says that the process is gone, as for the reaper of a real machine.
         self._gone, held = os.pipe()
         numbers = [theirs.fileno(), held, held, DOMID_INVALID, os.getpid()]
+        # Its statistics, as POSIX has the name.
+        self.segment = f"/xenlike-hostile-{os.getpid()}-{ours.fileno()}"
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "xenlike.hypervisor", *map(str, numbers)],
+            [sys.executable, "-m", "xenlike.hypervisor", *map(str, numbers), self.segment],
             pass_fds=numbers[:2],
             stdin=subprocess.DEVNULL,
             start_new_session=True,
@@ -293,6 +295,12 @@ class RawMachine:
     def destroy(self, domid: int) -> int:
         argument = hc.DestroyDomain(domid=domid, signal=9)
         return self.dom0.ask(hc.HYPERVISOR_domctl, hc.XEN_DOMCTL_destroydomain, argument)[0]
+
+    def publish(self, period_ms: int = 0, lease_ms: int = 0) -> int:
+        """Asks for statistics; returns the number of the snapshot that answers."""
+        ret, argument, _ = self.dom0.ask(hc.HYPERVISOR_xenlike_op, hc.XENLIKE_PUBLISH, hc.Publish(period_ms, lease_ms))
+        assert ret == 0, os.strerror(-ret)
+        return argument.sequence
 
     def unpause(self, domid: int) -> int:
         argument = hc.UnpauseDomain(domid)

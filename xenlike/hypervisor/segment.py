@@ -37,6 +37,8 @@ class Segment:
             if not self._is_ours():
                 self._make()
             os.pwrite(self._fd, snapshot, 0)
+            # Also what somebody else has written behind it, and what that takes of the host's memory.
+            os.ftruncate(self._fd, len(snapshot))
         except (OSError, ValueError, posix_ipc.Error) as error:
             if not self._complained:
                 self._complained = True
