@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from xenlike.testing.conformance import check_driver, check_driver_sync
+    from xenlike.testing.explaining import why
     from xenlike.testing.fakedomain import FakeDomain
     from xenlike.testing.fakestore import FakeStore, FakeTree
     from xenlike.testing.faults import Action, DomainKilled, Faults, delay, kill, stop
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "conformance": ("check_driver", "check_driver_sync"),
+    "explaining": ("why",),
     "fakedomain": ("FakeDomain",),
     "fakestore": ("FakeStore", "FakeTree"),
     "faults": ("Action", "DomainKilled", "Faults", "delay", "kill", "stop"),
@@ -66,6 +68,7 @@ __all__ = [
     "delay",
     "kill",
     "stop",
+    "why",
 ]
 
 

@@ -12,8 +12,7 @@ from xenlike.backends.echo import EchoBack
 from xenlike.errors import XenlikeError
 from xenlike.frontends.echo import EchoFront
 from xenlike.io.echo import ECHO, EchoRequest, EchoResponse
-from xenlike.testing import Loopback, Plugged
-from xenlike.testing.why import why
+from xenlike.testing import Loopback, Plugged, why
 from xenlike.toolstack.why import Explanation
 
 DISC = Protocol("discif", EchoRequest, EchoResponse, nodes=[*ECHO.nodes, Node("sectors", u64, side="backend")])

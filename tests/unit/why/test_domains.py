@@ -6,8 +6,7 @@ import msgspec
 import pytest
 
 from tests.unit.why.stuck import say
-from xenlike.testing import Loopback
-from xenlike.testing.why import why
+from xenlike.testing import Loopback, why
 from xenlike.toolstack.why import Evidence, explain
 from xenlike.toolstack.why.evidence import DomainState
 from xenlike.xenbus import XenbusState as S

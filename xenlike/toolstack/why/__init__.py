@@ -3,7 +3,7 @@
 evidence     plain data of both ends, whoever collected it
 rules        the ways of being stuck, from certain to vague
 explain      evidence to one sentence: the first rule that applies
-machine      collects from a running machine; `xenlike.testing.why` from a loopback one
+machine      collects from a running machine; `xenlike.testing.explaining` from a loopback one
 """
 
 from xenlike.toolstack.why.evidence import Evidence

@@ -1,4 +1,4 @@
-"""Puts evidence together from what a store and recorders say; `machine` and `xenlike.testing.why` bring the rest."""
+"""Puts evidence together from what a store and recorders say; `machine` and `xenlike.testing.explaining` bring the rest."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ def make_end(
     """
     domid, nodename = domain.domid, nodename_of(path)
     domain = msgspec.structs.replace(
-        domain, looked=recorded.looked(domid, nodename), begun=recorded.begun(domid, nodename)
+        domain,
+        program=domain.program or not recorded.is_used(domid),
+        looked=recorded.looked(domid, nodename),
+        begun=recorded.begun(domid, nodename),
     )
     queue = recorded.queue(domid, nodename)
     if queue is not None:

@@ -1,6 +1,6 @@
 """What is looked at before it is said why a device does not move: plain data, of both ends.
 
-Whoever collects it (`machine`, `xenlike.testing.why`) leaves out what cannot be had, and the rules make do. All of it
+Whoever collects it (`machine`, `xenlike.testing.explaining`) leaves out what cannot be had, and the rules make do. All of it
 is some domain's word: nothing in here is more than a text or a number, and no rule trusts it further.
 """
 
@@ -32,7 +32,7 @@ class DomainFacts(msgspec.Struct, frozen=True):
         name: its name, where it is known.
         state: as the hypervisor, the toolstack and the kernel have it.
         serves: device types whose backends it runs; None where that is not known, or all.
-        program: it runs a program of its own in place of our buses.
+        program: it runs a program of its own in place of our buses, or nothing yet.
         looked: whether its recorder tells that it has ever looked at this device; None where that cannot be told.
         begun: whether its recorder tells of a state that the device had there; likewise.
         said: its last words on its console.

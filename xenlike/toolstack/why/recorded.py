@@ -49,6 +49,11 @@ class Recorded:
         self._protocols = protocols
         self._now_ns = time.monotonic_ns()
 
+    def is_used(self, domid: int) -> bool:
+        """Says whether a domain writes to its recorder: a program in another language may not."""
+        head = self._heads.get(domid)
+        return head is not None and head.magic == abi.XENLIKE_RECORDER_MAGIC
+
     def queue(self, domid: int, nodename: str) -> QueueFacts | None:
         """Returns a device's end of its ring; see `find_queue`."""
         memory = self.memories.get(domid)
@@ -104,12 +109,11 @@ class Recorded:
         ]
 
     def _ever(self, domid: int, is_it: Callable[[TraceEvent], bool]) -> bool | None:
-        head = self._heads.get(domid)
-        if head is None or head.magic != abi.XENLIKE_RECORDER_MAGIC:
+        if not self.is_used(domid):
             return None
         if any(is_it(event) for event in self._events if event.domid == domid):
             return True
-        return None if head.prod > abi.XENLIKE_RECORDER_RECORDS else False
+        return None if self._heads[domid].prod > abi.XENLIKE_RECORDER_RECORDS else False
 
     def _age(self, events: Iterator[TraceEvent]) -> float | None:
         event = next(events, None)

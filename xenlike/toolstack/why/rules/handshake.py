@@ -54,7 +54,7 @@ def no_state(e: Evidence) -> Finding | None:
 def _why_not_begun(end: End) -> str:
     domain = end.domain
     if domain.program:
-        return f"its domain runs a program of its own, which has not taken the device up ({end.path})"
+        return f"its domain runs a program of its own, or nothing yet: nobody there has taken up {end.path}"
     if domain.looked is False:
         return "its domain has never looked at the device: the bus does not run there, or something blocks its loop"
     if domain.begun is False:
