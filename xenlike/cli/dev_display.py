@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
     from xenlike.toolstack.follower import NodeChange
 
-STEPS = 24
-"""Lines of the handshake that the screen keeps."""
-CONSOLE_LINES = 12
+STEPS, CONSOLE_LINES = 30, 12
+"""Lines of the handshake and of the consoles, on a screen that has room for them."""
+OTHER_LINES = 9
+"""Of the screen: title, heads of columns, counts, a note, two lines of error, the last line, and some air."""
 REDRAW_S = 0.1
 
 
@@ -133,7 +134,7 @@ class Screen:
         """Draws for the length of the block; what was last on the screen stays there."""
         from rich.live import Live
 
-        with Live(console=self._console, auto_refresh=False, vertical_overflow="visible") as self._live:
+        with Live(console=self._console, auto_refresh=False, vertical_overflow="crop") as self._live:
             try:
                 yield
             finally:
@@ -185,28 +186,31 @@ class Screen:
         self._note = text
 
     def picture(self) -> RenderableType:
-        """Returns what the screen shows now."""
+        """Returns what the screen shows now: no more lines than it has."""
         from rich.console import Group
         from rich.table import Table
         from rich.text import Text
 
+        room = max(self._console.height - OTHER_LINES, 2)
+        output = list(self._output)[-min(CONSOLE_LINES, room // 3) :] if room >= 3 else []
+        steps = list(self._steps)[-min(STEPS, room - len(output)) :]
         ladder = Table(box=None, pad_edge=False)
         ladder.add_column("ms", justify="right", style="dim")
         for title in ("frontend", "backend"):
-            ladder.add_column(title, min_width=34, overflow="fold")
-        for at, side, what, style in self._steps:
+            ladder.add_column(title, min_width=34, no_wrap=True, overflow="ellipsis")
+        for at, side, what, style in steps:
             text = Text(what, style)
             ladder.add_row(at, *((text, "") if side == "frontend" else ("", text)))
         done, failed = self._counts
         parts: list[RenderableType] = [
-            Text(self._title, "bold"),
+            Text(self._title, "bold", no_wrap=True, overflow="ellipsis"),
             ladder,
             Text(f"{done:,} operations, {failed:,} failed", "red" if failed else "green"),
         ]
         if self._error:
-            parts.append(Text(self._error, "red"))
+            parts.append(Text(self._error[: 2 * self._console.width], "red"))
         if self._note:
-            parts.append(Text(self._note, "yellow"))
-        parts += [Text(line, "dim", no_wrap=True, overflow="ellipsis") for line in self._output]
+            parts.append(Text(self._note, "yellow", no_wrap=True, overflow="ellipsis"))
+        parts += [Text(line, "dim", no_wrap=True, overflow="ellipsis") for line in output]
         parts.append(Text("Save a file to reload. Ctrl-C ends.", "dim"))
         return Group(*parts)

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from xenlike.cli.dev_display import CONSOLE_LINES, STEPS, Display, Lines, Screen, described
+from xenlike.cli.dev_display import CONSOLE_LINES, OTHER_LINES, STEPS, Display, Lines, Screen, described
 from xenlike.toolstack.follower import Kind, NodeChange
 
 
@@ -77,13 +77,23 @@ def test_the_screen_has_all_of_it_at_once(console: Console) -> None:
     assert front.index("Initialised") < back.index("InitWait")
 
 
-def test_the_screen_does_not_grow_for_ever(console: Console) -> None:
+@pytest.mark.parametrize("height", [12, 24, 50, 200])
+def test_the_screen_is_never_fuller_than_it_can_be(height: int) -> None:
+    """What does not fit would be drawn again and again, one below the other."""
+    console = Console(file=io.StringIO(), width=80, height=height, force_terminal=True, color_system=None)
     screen = Screen(console)
+    screen.begin(1, "title " * 40)
     for number in range(1000):
         screen.changed(change("state", str(number % 9)))
-        screen.said("guest", b"line %d\n" % number)
+        screen.changed(change("name", "x" * 100, "frontend"))
+        screen.said("guest", b"line %d %s\n" % (number, b"y" * 100))
+    screen.error("error " * 100)
+    screen.note("note " * 100)
     console.print(screen.picture())
-    assert len(shown(console).splitlines()) < STEPS + CONSOLE_LINES + 8
+    lines = shown(console).splitlines()
+    assert len(lines) <= min(height, STEPS + CONSOLE_LINES + OTHER_LINES)
+    assert "Ctrl-C ends" in lines[-1]
+    assert "line 999" in shown(console)
 
 
 def test_what_was_last_on_the_screen_stays_there(console: Console) -> None:
