@@ -191,3 +191,9 @@ class SharedWord:
         """Lets go of the page; idempotent."""
         self._nbytes = 0  # the bounds check in C refuses from now on
         ffi.release(self._memory)
+
+    def __del__(self) -> None:
+        # A collector that meets page and word in one cycle may clear the page first, and CPython then crashes
+        # over the view that is still exported. Finalizers run before anything is cleared.
+        if hasattr(self, "_memory"):
+            self.close()
