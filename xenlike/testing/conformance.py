@@ -115,7 +115,7 @@ def choose(names: Iterable[str] | None) -> list[Law]:
     for name in [names] if isinstance(names, str) else names:
         found = {key: law for key, law in LAWS.items() if key == name or key.partition(".")[0] == name}
         if not found:
-            raise ConfigError(f"there is no law {name!r}; there are {', '.join(LAWS)}")
+            raise ConfigError(f"there is no law {name!r}; there are {', '.join(law.name for law in choose(None))}")
         chosen |= found
     return list(chosen.values())
 
