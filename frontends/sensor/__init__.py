@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, cast
 
 import trio
 
-from xenlike.errors import PeerGone, PortClosed, RequestFailed
+from xenlike.errors import PeerGone, PortClosed, ProtocolError, RequestFailed
 from xenlike.frontends.sensor.exercise import exercise
 from xenlike.io.sensor import (
     SENSOR,
@@ -185,7 +185,13 @@ class SensorFront(Frontend[SensorRequest, SensorResponse], protocol=SENSOR):
         return {"stream-channel": channel.port, **{f"stream-ref{n}": gref for n, gref in enumerate(pages.grefs)}}
 
     async def connect(self) -> None:
-        """Attaches to the ring that the backend has made."""
+        """Attaches to the ring that the backend has made.
+
+        Raises:
+            ProtocolError: the backend has no rate at which it could be read.
+        """
+        if not self.max_rate:
+            raise ProtocolError("max-rate = 0 is no rate", self.otherend_id)
         consumer = Consumer(
             self._buffer,
             SAMPLE.size,

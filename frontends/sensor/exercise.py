@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 async def exercise(sensor: SensorFront, dice: Random) -> None:
     """Starts it, reads some samples, stops it; see `xenlike.abi.driver.Driver`."""
-    rate = sensor.max_rate // dice.randint(1, 4)
+    rate = max(1, sensor.max_rate // dice.randint(1, 4))
     await sensor.start(rate)
     left = 20
     while left > 0:

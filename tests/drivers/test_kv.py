@@ -18,8 +18,8 @@ from xenlike.backends.kv import MAX_WATCHES, KvBack
 from xenlike.backends.kv import store as store_module
 from xenlike.errors import NoSuchDevice, PeerGone, RequestFailed
 from xenlike.frontends.kv import KeyMissing, KvFailed, KvFront, StoreFull, TooMany, ValueTooBig, exercise
-from xenlike.io.kv import KVIF_RSP_QUOTA
-from xenlike.testing import Loopback
+from xenlike.io.kv import DRIVER, KVIF_RSP_QUOTA
+from xenlike.testing import Loopback, check_driver_sync
 
 LONGEST = 16 * 4096
 SIZES = [0, 1, 4095, 4096, 4097, 8192, 8193, LONGEST - 1, LONGEST]
@@ -385,6 +385,13 @@ async def test_its_exercise(machine):
     for seed in range(10):
         await exercise(device.frontend, random.Random(seed))
     assert device.backend.store._entries == {}
+
+
+@pytest.mark.slow
+def test_it_keeps_the_laws_of_every_driver():
+    report = check_driver_sync(DRIVER)
+    report.verify()
+    assert len(report.outcomes) > 40
 
 
 @pytest.mark.system

@@ -15,8 +15,8 @@ from xenlike import Device
 from xenlike.backends.rng import BURST, Budget
 from xenlike.errors import NoSuchDevice, PeerGone, ProtocolError, RequestFailed
 from xenlike.frontends.rng import RngFront, exercise
-from xenlike.io.rng import RNG, RNGIF_RSP_ERROR, RNGIF_RSP_OKAY, RngRequest, RngResponse
-from xenlike.testing import Loopback, MockBackend, MockFrontend
+from xenlike.io.rng import DRIVER, RNG, RNGIF_RSP_ERROR, RNGIF_RSP_OKAY, RngRequest, RngResponse
+from xenlike.testing import Loopback, MockBackend, MockFrontend, check_driver_sync
 from xenlike.xenbus import XenbusState as S
 
 UNLIMITED = {"rate": "0"}
@@ -350,6 +350,13 @@ async def test_its_exercise(machine):
     device = await machine.attach("rng")
     for seed in range(5):
         await exercise(device.frontend, random.Random(seed))
+
+
+@pytest.mark.slow
+def test_it_keeps_the_laws_of_every_driver():
+    report = check_driver_sync(DRIVER)
+    report.verify()
+    assert len(report.outcomes) > 40
 
 
 @pytest.mark.system

@@ -17,9 +17,9 @@ from xenlike import Device
 from xenlike.backends.sensor import SensorBack
 from xenlike.errors import NoSuchDevice, PeerGone, RequestFailed
 from xenlike.frontends.sensor import exercise
-from xenlike.io.sensor import SENSORIF_STREAM_PAGES, SensorSample, waveform
+from xenlike.io.sensor import DRIVER, SENSORIF_STREAM_PAGES, SensorSample, waveform
 from xenlike.ring import XEN, slots
-from xenlike.testing import Loopback
+from xenlike.testing import Loopback, check_driver_sync
 
 SIZE = SensorSample.__layout__.size
 SLOTS = slots(XEN, SENSORIF_STREAM_PAGES * 4096, SIZE)
@@ -304,6 +304,13 @@ async def test_its_exercise(machine):
         for seed in range(5):
             nursery.start_soon(exercise, device.frontend, random.Random(seed))
     assert SensorBack.max_rate == device.frontend.max_rate
+
+
+@pytest.mark.slow
+def test_it_keeps_the_laws_of_every_driver():
+    report = check_driver_sync(DRIVER)
+    report.verify()
+    assert len(report.outcomes) > 40
 
 
 @pytest.mark.system
