@@ -131,7 +131,7 @@ def run_apart(check: Callable[[], Awaitable[T]], seed: int, *, most_steps: int =
 
     Raises:
         Runaway: it does not end by itself: tasks run for ever, or sleep for ever behind a shield against cancellation.
-            Otherwise whatever the function raises.
+            Otherwise whatever the function raises, in an exception group.
     """
     steps = Steps(most_steps)
     clock = trio.testing.MockClock()
@@ -142,9 +142,9 @@ def run_apart(check: Callable[[], Awaitable[T]], seed: int, *, most_steps: int =
             nursery.start_soon(_turn, clock, stuck)
             with steps.scope:
                 result = await check()
-            if steps.scope.cancelled_caught:
-                raise Runaway(f"after {most_steps} steps tasks still run round in circles, most of all {steps.names()}")
             nursery.cancel_scope.cancel()
+        if steps.cancelled_caught:
+            raise Runaway(f"after {most_steps} steps tasks still run round in circles, most of all {steps.names()}")
         return result
 
     with dealt(seed):
