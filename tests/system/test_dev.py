@@ -120,6 +120,7 @@ async def test_a_save_starts_both_halves_anew_and_a_broken_one_keeps_them_down(
         await record.wait_for("begin 2")
         await record.wait_for("error RequestFailed", "frontend.py, line")
         edit(backend, "async def handle(", "async def handle((")
+        await record.wait_for("frontend is gone")
         line = await record.wait_for("error", "SyntaxError")
         assert "backend.py, line" in line
         await record.wait_for("both halves are down")

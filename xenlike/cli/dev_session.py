@@ -7,13 +7,13 @@ in the store.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import trio
 
 from xenlike.abi.driver import Driver
-from xenlike.cli.dev_display import Display, Screen, state_name
+from xenlike.cli.dev_display import Display, Screen, described
 from xenlike.cli.dev_saves import watch_saves
 from xenlike.cli.running import watch_signals
 from xenlike.errors import ConfigError
@@ -67,7 +67,7 @@ class Session:
         self.done = self.failed = 0
         """Operations of the present life."""
         self._given_up = self._only_connects = False
-        self._states: dict[str, str] = {}
+        self._states: dict[str, NodeChange] = {}
 
     async def run(self) -> bool:
         """Runs until it is interrupted or has done what was asked for.
@@ -96,7 +96,7 @@ class Session:
             return "both ends are connected; this driver names no exercise"
         if works:
             return f"it works: {self.done} operations, none failed"
-        states = ", ".join(f"the {side} is {state_name(state)}" for side, state in self._states.items())
+        states = ", ".join(f"the {side} is {described(state)}" for side, state in self._states.items())
         return f"it does not work: {self.done} operations, {self.failed} failed; {states or 'it never started'}"
 
     def _start_clock(self) -> None:
@@ -132,6 +132,9 @@ class Session:
                 found = find_driver(self._wish.name).load_halves()
             except ConfigError as error:
                 found = None
+                for state in self._states.values():
+                    self._display.changed(replace(state, value=None))
+                self._states.clear()
                 self._display.error(str(error))
                 self._display.note("both halves are down; they start again when you save")
 
@@ -194,7 +197,7 @@ class Session:
         elif change.kind != "data":
             self._display.changed(change)
             if change.name == "state" and change.value is not None:
-                self._states[change.kind] = change.value
+                self._states[change.kind] = change
             if change.kind == "error" and change.value is not None:
                 self._given_up = True
                 if self._wish.once:
