@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -59,7 +62,7 @@ def anything(dice: random.Random) -> Evidence:
         error = dice.choice(["", "", *NONSENSE, "ring broken: ", "no driver for devices of type 'x'"])
         if dice.random() < 0.05:
             nodes = {}
-        return End(side, domain, path, nodes, error, None, dice.choice([None, queue]))  # type: ignore[arg-type]
+        return End(side, domain, path, nodes, error, queue=dice.choice([None, queue]))  # type: ignore[arg-type]
 
     return Evidence(
         "x/echo/0",
@@ -107,3 +110,25 @@ def test_any_two_states_are_explained() -> None:
                 msgspec.structs.replace(evidence, front=ends["frontend"], back=ends["backend"], store=True, answered=0)
             )
             assert told.healthy == (front == back == XenbusState.Connected), told.sentence
+
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "why.md"
+
+
+def test_the_page_names_each_rule_in_the_order_in_which_they_are_tried() -> None:
+    table = DOCUMENT.read_text().partition("## What it can tell")[2]
+    places = [table.find(f"`{rule.name}`") for rule in RULES]
+    assert -1 not in places
+    assert places == sorted(places)
+
+
+def test_the_example_of_the_page_prints_what_the_page_says() -> None:
+    code, said = re.search(
+        r"```python\n(.*?)```\n\n```console\n(.*?)\.\.\.\n```", DOCUMENT.read_text(), re.DOTALL
+    ).groups()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert timeless(done.stdout).startswith(timeless(said))
+
+
+def timeless(text: str) -> str:
+    return re.sub(r"\d+\.\d s", "N s", text)

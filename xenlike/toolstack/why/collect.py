@@ -1,4 +1,4 @@
-"""Puts evidence together from what a store and recorders say; `machine` and `xenlike.testing.explaining` bring the rest."""
+"""Puts evidence together from what a store and recorders say; `machine` and `xenlike.testing` bring the rest."""
 
 from __future__ import annotations
 
@@ -50,13 +50,15 @@ def make_end(
     queue = recorded.queue(domid, nodename)
     if queue is not None:
         queue = msgspec.structs.replace(queue, taken_s=recorded.taken_s(domid, queue.number))
+    itself, since_s = recorded.state(domid, nodename) or (None, None)
     return End(
         side=side,
         domain=domain,
         path=path,
         nodes={_fit(name): _fit(text) for name, text in nodes.items()},
         error=_fit(_NUMBERS.sub("", error)[:_MOST_ERROR]),
-        since_s=recorded.since_s(domid, nodename),
+        itself=itself,
+        since_s=since_s,
         queue=queue,
     )
 

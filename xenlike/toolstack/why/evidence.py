@@ -1,7 +1,7 @@
 """What is looked at before it is said why a device does not move: plain data, of both ends.
 
-Whoever collects it (`machine`, `xenlike.testing.explaining`) leaves out what cannot be had, and the rules make do. All of it
-is some domain's word: nothing in here is more than a text or a number, and no rule trusts it further.
+Whoever collects it (`machine`, `xenlike.testing.explaining`) leaves out what cannot be had, and the rules make do. All
+of it is some domain's word: nothing in here is more than a text or a number, and no rule trusts it further.
 """
 
 from __future__ import annotations
@@ -125,7 +125,9 @@ class End(msgspec.Struct, frozen=True):
         path: its directory in the store; empty where even that is not known.
         nodes: what is in there; empty where it does not exist.
         error: its error node, without the number in front; empty where there is none.
-        since_s: for how long it has had its state, if the trace still tells.
+        itself: the state that it went to last by its own account: a frontend whose backend is gone is Unknown, and
+            leaves its node as it is. None where the trace does not tell.
+        since_s: for how long it has had that.
         queue: its end of the ring.
     """
 
@@ -134,6 +136,7 @@ class End(msgspec.Struct, frozen=True):
     path: str = ""
     nodes: dict[str, str] = {}
     error: str = ""
+    itself: int | None = None
     since_s: float | None = None
     queue: QueueFacts | None = None
 

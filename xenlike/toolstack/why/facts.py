@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from xenlike.toolstack.tracing.words import state_name
 from xenlike.toolstack.why.evidence import End, Evidence, GrantFacts
 
 _BROKEN = {1: "its peer ran ahead", 2: "its peer went back", 3: "closed", 4: "bad tag"}
@@ -50,9 +51,12 @@ def _domain(end: End) -> str:
 def _state(end: End) -> str:
     if not end.nodes:
         return "no directory"
-    since = "" if end.since_s is None else f" for {end.since_s:.1f} s"
     text = end.nodes.get("state", "missing")
-    return f"{text} ({end.state.name}){since}" if text.isdigit() else f"{text!r}"
+    text = f"{text} ({end.state.name})" if text.isdigit() else f"{text!r}"
+    since = "" if end.since_s is None else f" for {end.since_s:.1f} s"
+    if end.itself in (None, int(end.state)):
+        return text + since
+    return f"{text}, by itself {state_name(end.itself or 0)}{since}"
 
 
 def _nodes(evidence: Evidence, end: End) -> list[str]:

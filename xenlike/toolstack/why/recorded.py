@@ -76,11 +76,11 @@ class Recorded:
         """Says whether a device ever had a state in a domain; likewise."""
         return self._ever(domid, lambda event: _is_state(event, nodename))
 
-    def since_s(self, domid: int, nodename: str) -> float | None:
-        """Returns for how long a device has had its state."""
-        return self._age(
-            event for event in reversed(self._events) if event.domid == domid and _is_state(event, nodename)
-        )
+    def state(self, domid: int, nodename: str) -> tuple[int, float] | None:
+        """Returns the state that a device itself went to last, and for how long it has had it."""
+        states = (e for e in reversed(self._events) if e.domid == domid and _is_state(e, nodename))
+        event = next(states, None)
+        return None if event is None else (event.b, max(0.0, (self._now_ns - event.time_ns) / _NS))
 
     def tail(
         self, ends: Collection[tuple[int, str]], refs: Collection[int] = (), port: int = 0, limit: int = _TAIL
