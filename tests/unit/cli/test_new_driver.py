@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 from tests.abi.c_compiler import HEADERS, compile_and_run, need
 from xenlike.cli import status
 from xenlike.cli.app import app
+from xenlike.xenbus.registry import driver_types, load_driver
 
 ROOT = Path(__file__).parents[3]
 LONGEST = "abcdefghij_abcdefghij_abcdefghi"
@@ -177,23 +178,7 @@ def test_a_header_is_of_a_type_a_reference_or_a_folder(folder: Path) -> None:
     sys.modules.pop("dice.protocol", None)
 
 
-def test_a_header_has_what_c_needs(folder: Path) -> None:
-    """Structures as Python has them, constants, ring sizes; it compiles alone and beside Xen's ring.h."""
-    need("/usr/include/xen (Debian: libxen-dev)", HEADERS.is_dir())
-    for name, request, status_name in (
-        ("echo", "struct echoif_request", "ECHOIF_RSP_ERROR == -1"),
-        ("vbd", "struct blkif_request_indirect", "BLKIF_OP_INDIRECT == 6"),
-    ):
-        path = folder / f"{name}.h"
-        assert run("header", name, "-o", str(path)).exit_code == 0
-        tag = request.split()[1].split("_")[0]
-        source = f"""
-#include "{path}"
-_Static_assert({status_name}, "");
-int main(void) {{ return sizeof({request}) == 0; }}
-"""
-        compile_and_run(source, folder, "-Wpedantic")
-        source = f"""
+BESIDE_XENS = """
 #include <stdint.h>
 #include <stdio.h>
 #include <xen/xen.h>
@@ -201,10 +186,30 @@ int main(void) {{ return sizeof({request}) == 0; }}
 #define xen_rmb()
 #define xen_wmb()
 #include <xen/io/ring.h>
-#include "{path}"
-int main(void) {{ printf("%zu", sizeof(struct {tag}_front_ring)); return {tag.upper()}_RING_SLOTS == 0; }}
 """
-        assert int(compile_and_run(source, folder, "-D__XEN_TOOLS__")) > 0
+
+
+@pytest.mark.parametrize("type", driver_types())
+def test_a_header_compiles_alone_and_declares_the_ring_beside_xens(folder: Path, type: str) -> None:
+    """Sizes and offsets are asserted in it; here it is the compiler that looks."""
+    need("/usr/include/xen (Debian: libxen-dev)", HEADERS.is_dir())
+    path = folder / f"{type}.h"
+    assert run("header", type, "-o", str(path)).exit_code == 0
+    protocol = load_driver(type).protocol
+    tag, upper = protocol.name, protocol.name.upper()
+    main = f'#include "{path}"\nint main(void) {{ return {upper}_RING_SLOTS == 0; }}\n'
+    compile_and_run(main, folder, "-Wpedantic")
+    sizes = f'printf("%zu %d", sizeof(union {tag}_sring_entry), (int)__CONST_RING_SIZE({tag}, 4096));'
+    beside = f'{BESIDE_XENS}#include "{path}"\nint main(void) {{ {sizes} return 0; }}\n'
+    entry, slots = compile_and_run(beside, folder, "-D__XEN_TOOLS__").split()
+    assert int(entry) == protocol.entry_size
+    assert f"#define {f'{upper}_RING_SLOTS':<36} {slots} " in path.read_text()
+
+
+def test_a_header_has_the_modules_constants_and_its_nodes() -> None:
+    text = run("header", "vbd").output
+    for words in ("#define BLKIF_OP_INDIRECT ", "(-2)", "struct blkif_request_segment {", '"vbd"', "sector-size"):
+        assert words in text
 
 
 @pytest.mark.parametrize(
