@@ -155,6 +155,7 @@ class SensorFront(Frontend[SensorRequest, SensorResponse], protocol=SENSOR):
         await self.wait_connected()
         if not 1 <= rate <= self.max_rate:
             raise ValueError(f"{rate} samples a second are not in 1 .. {self.max_rate}")
+        # Before it is sent, so that of a start and a stop at once both halves know the same one as the last.
         before, self.rate = self.rate, rate
         try:
             await self._tell(operation, rate)
