@@ -44,6 +44,11 @@ def test_the_report_of_the_page_is_a_real_one():
             assert timeless.sub("", line) in [timeless.sub("", other) for other in real]
 
 
+def test_the_hang_of_the_page_is_a_real_one():
+    driver = replace(DRIVER, backend=f"{mutants.__name__}:KicksFirst")
+    assert blocks("text")[1] in str(check_driver_sync(driver, laws=["wakeups.told"]))
+
+
 def test_the_groups_and_the_number_of_laws_are_those_of_the_page():
     assert re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE) == list(GROUPS)
     assert f"one of {len(LAWS)} laws" in PAGE

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from xenlike.abi.recorder import XENLIKE_TRACE_RING
 from xenlike.errors import XenlikeError
 from xenlike.testing.law import Broken, Inapplicable
 from xenlike.testing.loopback import Loopback
@@ -102,6 +103,7 @@ class Case:
         type, self.faults = self.kit.driver.type, faults
         drivers = {type: self.kit.driver}
         machine = Loopback(drivers, drivers, faults=faults, prepare=self.kit.prepare)
+        machine.record = XENLIKE_TRACE_RING
         self.trace.begin(machine)
         if faults is not None:
             faults.log = self.trace.add
@@ -110,9 +112,11 @@ class Case:
                 with trio.fail_after(PATIENCE_S):
                     yield machine
             except trio.TooSlowError:
-                raise Broken("; ".join(["nothing moves any more", *waiting(machine)])) from None
-            finally:
                 self.trace.look(machine)
+                raise Broken("; ".join(["nothing moves any more", *waiting(machine)])) from None
+            except BaseException:
+                self.trace.look(machine)
+                raise
 
     def plug(
         self, machine: Loopback, id: int = 0, *, guest: LoopDomain | None = None, driver: LoopDomain | None = None

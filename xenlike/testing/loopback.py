@@ -200,7 +200,11 @@ class Loopback:
         driver: domain 1, where backends run.
         guest: domain 2, where frontends run.
         domains: all domains by number.
+        record: classes of events that domains record beside the usual ones, `XENLIKE_TRACE_RING` for one; for
+            domains that are made after it was set.
     """
+
+    record = 0
 
     driver: LoopDomain
     guest: LoopDomain
@@ -251,6 +255,7 @@ class Loopback:
         """Makes a domain and starts its buses; without them, its devices are left to a mock peer."""
         domid, self._next_domid = self._next_domid, self._next_domid + 1
         domain = LoopDomain(self, domid, name, buses=buses)
+        domain.recorder.mask |= self.record
         if self.faults is not None:
             self.faults.attend(domain)
         for part in ("device", "backend", "error"):

@@ -7,6 +7,8 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from xenlike.abi import recorder as abi
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from xenlike.xenbus import Backend, Frontend
 
 MOST_LINES = 40
+MOST_EVENTS = 16
+_SHOWN = abi.XENLIKE_TRACE_RING | abi.XENLIKE_TRACE_EVENT | abi.XENLIKE_TRACE_GRANT
 _STATES = ("Unknown", "Initialising", "InitWait", "Initialised", "Connected", "Closing", "Closed")
 
 
@@ -24,7 +28,7 @@ class Trace:
     def __init__(self) -> None:
         self.tree: FakeTree | None = None
         self._lines: list[tuple[int, str]] = []
-        self._rings: list[str] = []
+        self._frozen: list[str] | None = None
 
     def add(self, line: str) -> None:
         """Adds a line, after all changes of the store so far."""
@@ -32,15 +36,18 @@ class Trace:
 
     def begin(self, machine: Loopback) -> None:
         """A machine was made: the store is its own from now on."""
-        self.tree = machine.tree
+        self.tree, self._frozen = machine.tree, None
         self._lines = [(0, line) for _, line in self._lines]
 
     def look(self, machine: Loopback) -> None:
-        """Notes the rings' indices as they are now."""
-        self._rings = [*ring_lines(machine), *recorded(machine)]
+        """Takes down all so far, what the rings did last, and where they stand; what comes later is left out."""
+        self._frozen = None
+        self._frozen = [*self.lines(), *recorded(machine), *ring_lines(machine)]
 
     def lines(self, most: int = MOST_LINES) -> list[str]:
-        """Returns the last lines, oldest first."""
+        """Returns the last lines, oldest first; those of `look`, once it was called."""
+        if self._frozen is not None:
+            return self._frozen
         history = [] if self.tree is None else self.tree.history
         merged, at = [], 0
         for position, line in self._lines:
@@ -51,7 +58,7 @@ class Trace:
         merged = [line for line in merged if line]
         left_out = len(merged) - most
         head = [f"... {left_out} lines before"] if left_out > 0 else []
-        return [*head, *merged[-most:], *self._rings]
+        return [*head, *merged[-most:]]
 
 
 def store_line(path: str, value: str | None) -> str:
@@ -66,9 +73,13 @@ def store_line(path: str, value: str | None) -> str:
     return f"store  d{short} = {value if len(value) <= 60 else value[:57] + '...'}"
 
 
-def recorded(machine: Loopback) -> list[str]:
-    """Returns what the domains' recorders hold, oldest first; the place for events of rings, grants and channels."""
-    return []
+def recorded(machine: Loopback, most: int = MOST_EVENTS) -> list[str]:
+    """Returns the last events of rings, event channels and grants that the domains have recorded, oldest first."""
+    from xenlike.toolstack.tracing import describe, last_events
+
+    events = last_events({domid: domain.recorder.memory for domid, domain in machine.domains.items()})
+    shown = [event for event in events if event.kind & _SHOWN]
+    return [f"ring   d{event.domid} {event.device}: {describe(event)}".replace(" :", ":") for event in shown[-most:]]
 
 
 def ring_lines(machine: Loopback) -> list[str]:

@@ -49,7 +49,8 @@ def _asleep(name: str, device: Frontend | Backend, words: dict[str, int] | None)
     what, prefix, other = (
         ("response", "rsp", "backend") if isinstance(device, Frontend) else ("request", "req", "frontend")
     )
-    text = f"{name} sleeps while {ring.available} {what}{_s(ring.available)} wait in its ring"
+    count = ring.available
+    text = f"{name} sleeps while {count} {what}{'s wait' if count > 1 else ' waits'} in its ring"
     if words is None:
         return text
     prod, event, read = words[f"{prefix}_prod"], words[f"{prefix}_event"], ring._ring.cons
