@@ -128,7 +128,7 @@ class MachinePaths:
 
     def remove(self) -> None:
         """Removes the machine's names; what is not there or not ours to remove stays silently."""
-        # The segment first: what has no folder is looked for nowhere else.
+        # The segment first: what has no folder is hardly looked for.
         for path in (SHM / self.segment[1:], self.control, self.xenstored, self.log, self.lock):
             try:
                 path.unlink()

@@ -27,16 +27,26 @@ def main(folder: str, segment: str) -> None:
         end_session(int(told))
     try:
         lock = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        # Removed already, but whoever did that need not know of the segment.
+        remove(segment)
+        return
+    try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        # Removed already, or a new machine's.
+        # A new machine's.
         return
-    # The segment first: what has no folder is looked for nowhere else.
+    # The segment first: what has no folder is hardly looked for.
+    remove(segment)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove(path: str) -> None:
+    """Removes a name, if it is there."""
     try:
-        os.unlink(segment)
+        os.unlink(path)
     except OSError:
         pass
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def end_session(session: int) -> None:
