@@ -123,9 +123,9 @@ def test_the_page_names_each_rule_in_the_order_in_which_they_are_tried() -> None
 
 
 def test_the_example_of_the_page_prints_what_the_page_says() -> None:
-    code, said = re.search(
-        r"```python\n(.*?)```\n\n```console\n(.*?)\.\.\.\n```", DOCUMENT.read_text(), re.DOTALL
-    ).groups()
+    found = re.search(r"```python\n(.*?)```\n\n```console\n(.*?)\.\.\.\n```", DOCUMENT.read_text(), re.DOTALL)
+    assert found is not None
+    code, said = found.groups()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert timeless(done.stdout).startswith(timeless(said))
 

@@ -60,6 +60,7 @@ def make_end(
         itself=itself,
         since_s=since_s,
         queue=queue,
+        stream=recorded.stream(domid, nodename),
     )
 
 

@@ -69,6 +69,7 @@ class QueueFacts(msgspec.Struct, frozen=True):
     sleeps: int = 0
     full: int = 0
     starved: int = 0
+    side: int = 0
     taken_s: float | None = None
 
     @property
@@ -129,6 +130,7 @@ class End(msgspec.Struct, frozen=True):
             leaves its node as it is. None where the trace does not tell.
         since_s: for how long it has had that.
         queue: its end of the ring.
+        stream: its end of a one-way ring beside that, if it has one.
     """
 
     side: Side
@@ -139,6 +141,7 @@ class End(msgspec.Struct, frozen=True):
     itself: int | None = None
     since_s: float | None = None
     queue: QueueFacts | None = None
+    stream: QueueFacts | None = None
 
     @property
     def title(self) -> str:
@@ -177,6 +180,7 @@ class Evidence(msgspec.Struct, frozen=True):
         port: the frontend's event channel.
         store: False when the store does not answer; then little else is known.
         answered: how many requests were answered while it was looked at.
+        streamed: how many entries of its stream were read meanwhile.
         watched_s: for how long that was.
         trace: the last things that either end did for this device, a line for each.
     """
@@ -191,6 +195,7 @@ class Evidence(msgspec.Struct, frozen=True):
     port: PortFacts | None = None
     store: bool = True
     answered: int = 0
+    streamed: int = 0
     watched_s: float = 0.0
     trace: list[str] = []
 

@@ -30,6 +30,10 @@ def facts(evidence: Evidence, end: End) -> list[tuple[str, str]]:
         if queue.broken or not queue.in_use:
             how = _BROKEN.get(queue.broken, "no longer in use")
             rows.append(("broken", how + (f": {queue.bad_index}" if queue.bad_index else "")))
+    if end.stream is not None:
+        way = {2: "published to", 3: "read to"}.get(end.stream.side, "?")
+        index = end.stream.prod if end.stream.side == 2 else end.stream.cons
+        rows.append(("stream", f"{way} {index}, of {end.stream.nr_slots} slots"))
     if end.side == "frontend":
         if evidence.port is not None:
             port = evidence.port

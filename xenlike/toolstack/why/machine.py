@@ -22,7 +22,7 @@ from xenlike.toolstack.why.collect import make_end, make_evidence
 from xenlike.toolstack.why.domains import Domains
 from xenlike.toolstack.why.evidence import End, Evidence, GrantFacts, PortFacts, QueueFacts, Side
 from xenlike.toolstack.why.explain import explain
-from xenlike.toolstack.why.recorded import Recorded, find_queue
+from xenlike.toolstack.why.recorded import Recorded, find_queue, find_stream
 
 if TYPE_CHECKING:
     from xenlike.domain.domain import Domain
@@ -43,7 +43,8 @@ _STATUS = {
     ev.EVTCHNSTAT_virq: "bound to a virtual interrupt",
 }
 
-Queues = tuple[QueueFacts | None, QueueFacts | None]
+Queues = tuple[QueueFacts | None, ...]
+"""Of one device: the front's and the back's end of its ring, and of its stream."""
 
 
 class Inspector:
@@ -133,9 +134,11 @@ class Inspector:
                 evidence = await self._look(device, recorded)
             if scope.cancelled_caught:
                 return explain(self._without_store(device, self._domains()))
-            now = (evidence.front.queue, evidence.back.queue)
-            if answered := _answered(then, now):
-                return explain(msgspec.structs.replace(evidence, answered=answered, watched_s=WATCH_S))
+            now = (evidence.front.queue, evidence.back.queue, evidence.front.stream, evidence.back.stream)
+            answered, streamed = _popped(then[0], now[0]) or _pushed(then[1], now[1]), _streamed(then, now)
+            if answered or streamed:
+                moving = {"answered": answered, "streamed": streamed, "watched_s": WATCH_S}
+                return explain(msgspec.structs.replace(evidence, **moving))
             # Both ends cannot be read at one moment: what is in between is no reason to worry anybody.
             await trio.sleep(_SETTLE_S)
             if not _moved(now, _queues(recorded.memories, device)):
@@ -203,19 +206,27 @@ class Inspector:
 
 
 def _queues(memories: Mapping[int, memoryview], device: Attachment) -> Queues:
-    front, back = memories.get(device.front), memories.get(device.back)
-    return (
-        None if front is None else find_queue(front, f"device/{device.type}/{device.id}"),
-        None if back is None else find_queue(back, device.resource),
+    ends = ((device.front, f"device/{device.type}/{device.id}"), (device.back, device.resource))
+    return tuple(
+        find(memories[domid], nodename) if domid in memories else None
+        for find in (find_queue, find_stream)
+        for domid, nodename in ends
     )
 
 
-def _answered(then: Queues, now: Queues) -> int:
-    """Returns how many requests were answered between two looks."""
-    for before, after, counter in zip(then, now, ("popped", "pushed"), strict=True):
-        if before is not None and after is not None and before.number == after.number:
-            return max(0, int(getattr(after, counter) - getattr(before, counter)))
-    return 0
+def _popped(then: QueueFacts | None, now: QueueFacts | None) -> int:
+    same = then is not None and now is not None and then.number == now.number
+    return max(0, now.popped - then.popped) if same and now and then else 0
+
+
+def _pushed(then: QueueFacts | None, now: QueueFacts | None) -> int:
+    same = then is not None and now is not None and then.number == now.number
+    return max(0, now.pushed - then.pushed) if same and now and then else 0
+
+
+def _streamed(then: Queues, now: Queues) -> int:
+    """Returns how many entries of a one-way ring were read between two looks."""
+    return max((_popped(before, after) for before, after in zip(then[2:], now[2:], strict=True)), default=0)
 
 
 def _moved(then: Queues, now: Queues) -> bool:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _QUEUE = abi.RecorderQueue.__layout__
 _TAIL = 12
+_RINGS, _ONE_WAY = (0, 1), (2, 3)
+"""`RecorderQueue.side`."""
 _NS = 1_000_000_000
 _QUIET = {
     (abi.XENLIKE_TRACE_STORE, abi.XENLIKE_TRACE_READ),
@@ -58,6 +60,11 @@ class Recorded:
         """Returns a device's end of its ring; see `find_queue`."""
         memory = self.memories.get(domid)
         return None if memory is None else find_queue(memory, nodename)
+
+    def stream(self, domid: int, nodename: str) -> QueueFacts | None:
+        """Returns a device's end of its one-way ring; see `find_stream`."""
+        memory = self.memories.get(domid)
+        return None if memory is None else find_stream(memory, nodename)
 
     def taken_s(self, domid: int, number: int) -> float | None:
         """Returns how long ago a ring's end last took something; None unless rings were traced then."""
@@ -122,12 +129,21 @@ class Recorded:
 
 def find_queue(memory: memoryview, nodename: str) -> QueueFacts | None:
     """Returns a device's end of its ring: of several the one that is in use, of old ones the last."""
-    found, name = None, nodename.encode()[:63].ljust(64, b"\0")
+    return _find(memory, nodename.encode()[:63] + b"\0", _RINGS)
+
+
+def find_stream(memory: memoryview, nodename: str) -> QueueFacts | None:
+    """Returns a device's end of a one-way ring, whose name begins with the device's; likewise."""
+    return _find(memory, nodename.encode() + b"/", _ONE_WAY)
+
+
+def _find(memory: memoryview, name: bytes, sides: Collection[int]) -> QueueFacts | None:
+    found = None
     for number in range(1, abi.XENLIKE_RECORDER_QUEUES + 1):
         at = abi.XENLIKE_RECORDER_QUEUES_AT + (number - 1) * _QUEUE.size
-        if memory[at : at + 64] == name:
+        if memory[at : at + len(name)] == name:
             queue = _facts(number, abi.RecorderQueue.unpack(bytes(memory[at : at + _QUEUE.size])))
-            if found is None or queue.in_use >= found.in_use:
+            if queue.side in sides and (found is None or queue.in_use >= found.in_use):
                 found = queue
     return found
 

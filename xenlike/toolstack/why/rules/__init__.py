@@ -8,6 +8,7 @@ Each file is one chapter of a device's life, and readable by itself:
     closing      the way out
     handshake    who has to move next
     ring         who has published what, and who sleeps
+    stream       one-way rings
     well         nothing is wrong
 """
 
@@ -17,8 +18,9 @@ from xenlike.toolstack.why.rules.errors import ERRORS, REFUSALS
 from xenlike.toolstack.why.rules.handshake import HANDSHAKE, LINKS
 from xenlike.toolstack.why.rules.ring import RING
 from xenlike.toolstack.why.rules.sharing import SHARING
+from xenlike.toolstack.why.rules.stream import STREAM
 from xenlike.toolstack.why.rules.well import MOVING, WELL
 
-RULES = (*DOMAINS, *LINKS, *MOVING, *REFUSALS, *SHARING, *ERRORS, *CLOSING, *HANDSHAKE, *RING, *WELL)
+RULES = (*DOMAINS, *LINKS, *MOVING, *REFUSALS, *SHARING, *ERRORS, *CLOSING, *HANDSHAKE, *RING, *STREAM, *WELL)
 
 __all__ = ["RULES"]

@@ -19,9 +19,11 @@ def _connected(e: Evidence) -> bool:
 @moving_rule("moving", "")
 def moving(e: Evidence) -> Finding | None:
     """Requests are answered while we look: whatever else is so, the device works."""
-    if not _connected(e) or not e.answered:
+    done = [f"{count(e.answered, 'request')} answered"] if e.answered else []
+    done += [f"{e.streamed:,} of its stream read"] if e.streamed else []
+    if not _connected(e) or not done:
         return None
-    return Finding("", "", f"connected and moving: {count(e.answered, 'request')} answered in {e.watched_s:.1f} s")
+    return Finding("", "", f"connected and moving: {' and '.join(done)} in {e.watched_s:.1f} s")
 
 
 @rule("idle", "")
