@@ -6,12 +6,14 @@ import os
 import random
 
 from xenlike import Domain
+from xenlike.domain.reference import resolve
 from xenlike.frontends.kv import KvFront
 from xenlike.frontends.kv import exercise as exercise_kv
 from xenlike.frontends.rng import RngFront
 from xenlike.frontends.rng import exercise as exercise_rng
 from xenlike.frontends.sensor import SensorFront
 from xenlike.frontends.sensor import exercise as exercise_sensor
+from xenlike.xenbus import load_driver
 
 
 async def takes_entropy(domain: Domain) -> None:
@@ -41,3 +43,17 @@ async def takes_samples(domain: Domain) -> None:
         taken += len(samples)
     print("taken", samples.dtype.names, int(samples["sequence"][-1]) > 900, "pid", os.getpid())
     await sensor.stop()
+
+
+async def outlives_its_backend(domain: Domain, type: str) -> None:
+    """Uses a device until another domain serves it, and once more."""
+    frontend = await domain.device(type)
+    exercise = resolve(load_driver(type).exercise)
+    assert callable(exercise)
+    first, number = frontend.otherend_id, 0
+    print("at work")
+    while frontend.otherend_id == first:
+        await exercise(frontend, random.Random(number))
+        number += 1
+    await exercise(frontend, random.Random(number))
+    print("outlived it")

@@ -17,9 +17,17 @@ class Heard:
 
     def __init__(self) -> None:
         self.text: dict[str, str] = {}
+        self._more = trio.Event()
 
     def __call__(self, name: str, data: bytes) -> None:
         self.text[name] = self.text.get(name, "") + data.decode()
+        self._more.set()
+
+    async def wait_for(self, name: str, words: str) -> None:
+        """Waits until a domain has printed something."""
+        while words not in self.text.get(name, ""):
+            self._more = trio.Event()
+            await self._more.wait()
 
 
 @asynccontextmanager
