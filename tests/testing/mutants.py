@@ -12,7 +12,7 @@ from xenlike.errors import XenlikeError
 from xenlike.frontends.block import BlockFront
 from xenlike.frontends.echo import EchoFront
 from xenlike.io.blk import BLKIF_RSP_OKAY, BlkifResponse
-from xenlike.io.echo import ECHOIF_RSP_OKAY, EchoResponse
+from xenlike.io.echo import ECHOIF_RSP_OKAY, EchoRequest, EchoResponse
 from xenlike.ring import BackRing
 
 # Echo.
@@ -166,7 +166,7 @@ class NeverSleeps(EchoBack):
             queue._left = queue._budget
             entries = queue.pop_raw()
             if entries:
-                for request in self.protocol.requests[0].unpack_many(entries, len(entries) // 16):
+                for request in EchoRequest.unpack_many(entries, len(entries) // self.protocol.request_size):
                     response = await self.handle(request)
                     response.id = request.id
                     queue.respond((response,))

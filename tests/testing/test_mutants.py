@@ -41,8 +41,8 @@ FAULTS = [
 @pytest.mark.parametrize(("mutant", "law", "words"), [(m, law, words) for m, law, *words in FAULTS])
 def test_a_mutant_is_caught_by_the_law_that_it_breaks(mutant, law, words):
     base = ECHO if mutant.protocol is ECHO.protocol else VBD
-    half = "frontend" if issubclass(mutant, Frontend) else "backend"
-    driver = replace(base, **{half: f"{mutant.__module__}:{mutant.__name__}"})
+    name = f"{mutant.__module__}:{mutant.__name__}"
+    driver = replace(base, frontend=name) if issubclass(mutant, Frontend) else replace(base, backend=name)
     report = check_driver_sync(driver, laws=[law], seeds=range(2), **options(base.type))
     assert report.broken() == [law]
     message = report.breaches[0].message

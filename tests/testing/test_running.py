@@ -21,9 +21,13 @@ def test_a_day_passes_at_once():
 
 
 def test_threads_are_waited_for():
+    def work():
+        time.sleep(0.02)
+        return "done"
+
     async def main():
         with trio.fail_after(0.001):
-            return await trio.to_thread.run_sync(lambda: (time.sleep(0.02), "done")[1])
+            return await trio.to_thread.run_sync(work)
 
     assert run_apart(main, 0) == "done"
 
@@ -67,7 +71,7 @@ def test_what_waits_in_vain_is_limited_whether_others_sleep_or_not(busy):
             if busy:
                 nursery.start_soon(spin)
             with limited(steps=500) as steps:
-                await trio.sleep_forever()
+                await trio.Event().wait()
             nursery.cancel_scope.cancel()
         return steps.cancelled_caught
 

@@ -102,22 +102,27 @@ async def _turn(clock: trio.testing.MockClock, stuck: list[str]) -> None:
             stuck += _unshield()
 
 
+def _scopes(task: trio.lowlevel.Task) -> list[trio.CancelScope]:
+    """Returns the cancel scopes around a task, the innermost first."""
+    scopes: list[trio.CancelScope] = []
+    status: _run.CancelStatus | None = task._cancel_status
+    while status is not None:
+        scopes.append(status._scope)
+        status = status._parent
+    return scopes
+
+
 def _unshield() -> list[str]:
     """Opens the shields behind which tasks sleep for ever; returns the names of those that were to end."""
-    names = []
+    names: list[str] = []
     for task in list(_run.GLOBAL_RUN_CONTEXT.runner.tasks):
-        status = task._cancel_status
-        cancelled, shielded = False, False
-        while status is not None:
-            shielded = shielded or status._scope.shield
-            cancelled = cancelled or (shielded and status._scope.cancel_called)
-            status = status._parent
+        scopes, cancelled = _scopes(task), False
+        for number, scope in enumerate(scopes):
+            cancelled = cancelled or (scope.cancel_called and any(inner.shield for inner in scopes[: number + 1]))
         if cancelled:
             names.append(task.name)
-            status = task._cancel_status
-            while status is not None:
-                status._scope.shield = False
-                status = status._parent
+            for scope in scopes:
+                scope.shield = False
     return names
 
 

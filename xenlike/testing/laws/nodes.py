@@ -131,7 +131,7 @@ async def extreme(case: Case) -> None:
 
 async def _use(case: Case, peer: MockBackend) -> None:
     # A peer that answers nothing of use may be asked for ever; that is for the caller to end.
-    with limited(steps=5000):
+    with limited(steps=2000):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(serve_nothing, peer)
             for _ in range(3):

@@ -82,7 +82,7 @@ async def frontend_looks_again(case: Case) -> None:
                 answered += 1
 
         with _before_arm(FrontRing, peer.device.frontend.queue._ring, publish, every=True):
-            with limited(PATIENCE_S):
+            with limited(PATIENCE_S, steps=5000):
                 await case.try_out(peer.device)
             await case.settle()
         if not answered:
