@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from xenlike.toolstack.guest import Guest
     from xenlike.toolstack.machine import Machine
     from xenlike.toolstack.spec import Entry
+    from xenlike.toolstack.why import Explanation
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -201,6 +202,10 @@ class SyncMachine:
     def list(self) -> list[DomainInfo]:
         """What there is."""
         return self.call(self.machine.list)
+
+    def why(self, device: str = "") -> Sequence[Explanation]:
+        """Says why a device, or each of them, stands as it does."""
+        return self.call(self.machine.why, device)
 
     @property
     def machine(self) -> Machine:
