@@ -20,6 +20,8 @@ async def test_a_guest_outlives_its_driver_domain(tmp_path: Path, type: str) -> 
         device = Device(type, backend="driver")
         guest = await machine.spawn("guest", example_guests.outlives_its_backend, args=[type], devices=[device])
         await heard.wait_for("guest", "at work")
-        os.kill(machine.find("driver").pid, signal.SIGKILL)
+        driver = machine.find("driver")
+        assert driver.pid is not None
+        os.kill(driver.pid, signal.SIGKILL)
         assert (await guest.wait()).reason == "poweroff"
         assert "outlived it" in heard.text["guest"]
