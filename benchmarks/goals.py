@@ -56,6 +56,11 @@ TRIO_RUNNING = "trio to trio, both running, as a part of eventfd and wait_readab
 TRIO_SLEEPING = "trio to trio, both asleep, as a part of eventfd and wait_readable"
 PAYLOAD_TO_PEER = "payload of 1 MiB, times as fast as the best of the others"
 
+# What recording costs the ring benchmark's courses from C to C, all together.
+TRACE_OFF = "trace off, costs"
+TRACE_ON = "trace on, costs"
+TRACE_EVENT = "an event that is recorded"
+
 
 def batch_to_peer(batch: int) -> str:
     """Names the ratio of batches."""
@@ -89,6 +94,7 @@ GOALS: dict[str, dict[str, Goal]] = {
         PAYLOAD_TO_PEER: Goal(2.0, "at least"),
     },
     "idle": {idle_guests(10): Goal(20.0)},
+    "trace": {TRACE_OFF: Goal(1.0), TRACE_ON: Goal(10.0), TRACE_EVENT: Goal(50.0)},
     "xenstore": {
         STORE_LATENCY: Goal(1.3),
         STORE_READS_1: Goal(1.0, "at least"),

@@ -26,7 +26,7 @@ from xenlike.benchmarks.progress import progress_bar
 from xenlike.benchmarks.surroundings import Meanwhile, surroundings
 from xenlike.errors import MachineError
 
-SUBJECTS = ("domains", "block", "ring", "idle")
+SUBJECTS = ("domains", "block", "ring", "idle", "trace")
 PAGE_WIDTH = 130
 """Of a table that goes to a file, in characters."""
 

@@ -54,10 +54,11 @@ def _fill(make: Callable[[int], Outgoing], contents: Sequence[bytes]) -> list[Ca
 
 
 @contextmanager
-def ring_one_way(layout: str, batch: int) -> Generator[tuple[Opener, Opener]]:
-    """A one-way ring."""
+def ring_one_way(layout: str, batch: int, traced: int | None = None) -> Generator[tuple[Opener, Opener]]:
+    """A one-way ring; `traced`: the classes of events that each end records, in a recorder of its own."""
     memory = mmap.mmap(-1, RING_BYTES[batch])
-    ring = Producer(memory, ENTRY, layout)
+    recorders = [None if traced is None else _core.Recorder.private(traced) for _ in range(2)]
+    ring = Producer(memory, ENTRY, layout, recorder=recorders[0])
     contents = requests(batch)
 
     def sender() -> Side:
@@ -71,7 +72,7 @@ def ring_one_way(layout: str, batch: int) -> Generator[tuple[Opener, Opener]]:
         return produce
 
     def receiver() -> Side:
-        incoming = Consumer(memory, ENTRY, layout).incoming(batch)
+        incoming = Consumer(memory, ENTRY, layout, recorder=recorders[1]).incoming(batch)
         pop, data = incoming.pop, incoming.data
 
         def consume(count: int) -> None:

@@ -86,43 +86,64 @@ static void finish(struct xl_record *record, uint64_t index)
 	atomic_store_explicit(&record->seq, (uint32_t)index + 1, memory_order_release);
 }
 
-/* Records an event, with at most XL_TRACE_MOST_PAYLOAD bytes of payload; what class it is of has been looked at. */
-void xl_trace(void *memory, int class, int event, int queue, uint32_t a, uint32_t b, uint32_t c, uint32_t d,
-	      const void *payload, uint32_t bytes)
+/* How many records a payload takes beside the event's own. */
+static uint32_t parts_of(uint32_t bytes)
 {
-	struct xl_recorder *recorder = memory;
-	struct xl_record *record;
-	struct xl_payload_record *part;
-	uint32_t most = sizeof(part->bytes), more, n;
-	uint64_t index;
+	uint32_t most = sizeof(((struct xl_payload_record *)0)->bytes);
 
-	if (bytes > XL_TRACE_MOST_PAYLOAD)
-		bytes = XL_TRACE_MOST_PAYLOAD;
-	more = (bytes + most - 1) / most;
-	/* relaxed: each record says itself when it is complete */
-	index = atomic_fetch_add_explicit(&recorder->prod, 1 + more, memory_order_relaxed);
-	record = record_at(recorder, index);
+	return (bytes + most - 1) / most;
+}
+
+/* Reserves records. Relaxed: each record says itself when it is complete. */
+static uint64_t reserve(struct xl_recorder *recorder, uint32_t count)
+{
+	return atomic_fetch_add_explicit(&recorder->prod, count, memory_order_relaxed);
+}
+
+/* Writes an event into reserved records, with `bytes` of payload in the `more` that follow. */
+static inline void write_event(struct xl_recorder *recorder, uint64_t index, uint64_t time, int class, int event,
+			       int queue, uint32_t a, uint32_t b, uint32_t c, uint32_t d, const uint8_t *payload,
+			       uint32_t bytes, uint32_t more)
+{
+	struct xl_record *record = record_at(recorder, index);
+
 	begin(record);
 	record->class = (uint8_t)class;
 	record->event = (uint8_t)event;
 	record->queue = (uint8_t)queue;
 	record->more = (uint8_t)more;
-	record->time = xl_trace_now(recorder->clock);
+	record->time = time;
 	record->a = a;
 	record->b = b;
 	record->c = c;
 	record->d = d;
-	for (n = 0; n < more; n++) {
+	for (uint32_t n = 0; n < more; n++) {
 		struct xl_record *at = record_at(recorder, index + 1 + n);
-		uint32_t length = bytes - n * most < most ? bytes - n * most : most;
+		struct xl_payload_record *part = (struct xl_payload_record *)at;
+		uint32_t most = sizeof(part->bytes), length = bytes - n * most < most ? bytes - n * most : most;
 
 		begin(at);
-		part = (struct xl_payload_record *)at;
-		memcpy(part->bytes, (const uint8_t *)payload + n * most, length);
+		memcpy(part->bytes, payload + n * most, length);
 		memset(part->bytes + length, 0, most - length);
 		finish(at, index + 1 + n);
 	}
 	finish(record, index);
+}
+
+/* Records an event, with at most XL_TRACE_MOST_PAYLOAD bytes of payload; what class it is of has been looked at. */
+void xl_trace(void *memory, int class, int event, int queue, uint32_t a, uint32_t b, uint32_t c, uint32_t d,
+	      const void *payload, uint32_t bytes)
+{
+	struct xl_recorder *recorder = memory;
+	uint32_t more;
+	uint64_t index;
+
+	if (bytes > XL_TRACE_MOST_PAYLOAD)
+		bytes = XL_TRACE_MOST_PAYLOAD;
+	more = parts_of(bytes);
+	index = reserve(recorder, 1 + more);
+	write_event(recorder, index, xl_trace_now(recorder->clock), class, event, queue, a, b, c, d, payload, bytes,
+		    more);
 }
 
 /* As xl_trace, if the class is recorded at all. */
@@ -135,7 +156,11 @@ void xl_trace_if(void *memory, int class, int event, int queue, uint32_t a, uint
 
 void xl_trace_ring(const struct xl_ring *ring, int event, uint32_t a, uint32_t b, uint32_t c, uint32_t d)
 {
-	xl_trace((void *)ring->recorder, XL_TRACE_RING, event, (int)ring->queue, a, b, c, d, NULL, 0);
+	struct xl_recorder *recorder = (void *)ring->recorder;
+
+	/* without a payload's code: it is what costs most here, after the clock and the reservation */
+	write_event(recorder, reserve(recorder, 1), xl_trace_now(recorder->clock), XL_TRACE_RING, event,
+		    (int)ring->queue, a, b, c, d, NULL, 0, 0);
 }
 
 /* Python sleeps on event channels, so it says when it was woken. */
@@ -145,12 +170,22 @@ void xl_ring_woke(const struct xl_ring *ring, int hung_up)
 		xl_trace_ring(ring, XL_TRACE_WAKE, (uint32_t)hung_up, 0, 0, 0);
 }
 
+/* Entries that go together have one time, and their records are reserved together: that halves what they cost. */
 void xl_trace_entries(const struct xl_ring *ring, int event, uint32_t first, const void *entries, uint32_t size,
 		      uint32_t count)
 {
-	for (uint32_t n = 0; n < count; n++)
-		xl_trace((void *)ring->recorder, XL_TRACE_ENTRY, event, (int)ring->queue, first + n, size, 0, 0,
-			 (const uint8_t *)entries + (size_t)n * size, size);
+	struct xl_recorder *recorder = (void *)ring->recorder;
+	uint32_t bytes = size < XL_TRACE_MOST_PAYLOAD ? size : XL_TRACE_MOST_PAYLOAD, more = parts_of(bytes);
+	uint64_t time = xl_trace_now(recorder->clock), index;
+
+	for (uint32_t done = 0, some; done < count; done += some) {
+		/* not all at once: a reader waits only for the last 64 that are not complete */
+		some = count - done < 32 / (1 + more) ? count - done : 32 / (1 + more);
+		index = reserve(recorder, some * (1 + more));
+		for (uint32_t n = 0; n < some; n++, index += 1 + more)
+			write_event(recorder, index, time, XL_TRACE_ENTRY, event, (int)ring->queue, first + done + n,
+				    size, 0, 0, (const uint8_t *)entries + (size_t)(done + n) * size, bytes, more);
+	}
 }
 
 /*

@@ -93,6 +93,11 @@ extern const struct xl_recorder xl_trace_off;
 /* Whether events of a class are recorded. Relaxed: one more or less when it changes does not matter. */
 static inline int xl_traced(const struct xl_recorder *recorder, uint32_t class)
 {
+#if defined(XL_NO_TRACE)
+	/* for the benchmark, which asks what the branch costs */
+	(void)recorder, (void)class;
+	return 0;
+#endif
 	return __builtin_expect(atomic_load_explicit(&recorder->mask, memory_order_relaxed) & class, 0);
 }
 

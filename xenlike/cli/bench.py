@@ -33,6 +33,7 @@ class Subject(StrEnum):
     idle = "idle"
     xenstore = "xenstore"
     driver = "driver"
+    trace = "trace"
 
 
 def bench(
@@ -40,7 +41,7 @@ def bench(
         Subject,
         typer.Argument(
             help="domains: start-up; block: disks; ring: rings alone; idle: CPU when nothing happens; "
-            "xenstore: the store; driver: the operations of a driver."
+            "xenstore: the store; driver: the operations of a driver; trace: what recording costs."
         ),
     ],
     name: Annotated[

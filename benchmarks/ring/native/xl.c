@@ -6,6 +6,7 @@
 #include "reqrsp.h"
 #include "oneway.h"
 #include "xl_ring_inline.h"
+#include "xl_api.h"
 
 static struct xl_ring ring;
 
@@ -126,6 +127,17 @@ static uint64_t ring_bytes(void)
 	       (uint64_t)race.slots * STRIDE;
 }
 
+/* TRACE: what is recorded besides the usual; each process has a recorder of its own, as a domain has. */
+static void record(void)
+{
+#if defined(TRACE)
+	struct xl_recorder *recorder = share(XL_RECORDER_BYTES);
+
+	xl_recorder_init(recorder, XL_TRACE_USUAL | TRACE);
+	ring.recorder = recorder;
+#endif
+}
+
 static uint64_t start(int side)
 {
 	uint64_t bytes = ring_bytes();
@@ -134,8 +146,10 @@ static uint64_t start(int side)
 		if (xl_ring_attach(&ring, shared, bytes, LAYOUT, side, ENTRY, ENTRY, ENTRY))
 			die("xl_ring_attach");
 		ring.asymmetric = race.asymmetric;
+		record();
 		return rest[BACK]();
 	}
+	record();
 	return rest[FRONT]();
 }
 
