@@ -169,6 +169,17 @@ async def test_a_domain_that_is_started_again_is_followed_from_its_first_request
     assert client.names[again] == "storage"
 
 
+async def test_a_driver_that_no_entry_point_knows_is_decoded_too(machine: Machine, watch: Watch) -> None:
+    shout = trace_guests.SHOUT
+    await machine.spawn("storage", backends=["shout"], drivers=[shout])
+    device = Device("shout", backend="storage", driver=shout)
+    await machine.spawn("guest", trace_guests.asks_for_ever, devices=[device], args=["shout"])
+    async with following(machine, watch, "guest/shout/0") as client:
+        events = await heard(client, served(1))
+    said = [client.protocols.entry(event) for event in events if event.class_name == "entry"]
+    assert {type(entry).__name__ for entry in said} == {"EchoRequest", "EchoResponse"}
+
+
 async def test_who_asks_for_what_is_not_there_is_told_what_is(machine: Machine, watch: Watch) -> None:
     await spawn_pair(machine)
     async with following(machine, watch, "guest/vbd/0") as client:

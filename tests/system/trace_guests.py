@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import trio
 
+from xenlike.abi.driver import Driver
+from xenlike.backends.echo import EchoBack
 from xenlike.domain.domain import Domain
 from xenlike.frontends.echo import EchoFront
+from xenlike.io.echo import ECHO
 
 
-async def asks_for_ever(domain: Domain) -> None:
+class ShoutFront(EchoFront):
+    """A driver that no entry point knows."""
+
+
+class ShoutBack(EchoBack):
+    """Its other half."""
+
+
+SHOUT = Driver("shout", ECHO, frontend=f"{__name__}:ShoutFront", backend=f"{__name__}:ShoutBack")
+
+
+async def asks_for_ever(domain: Domain, type: str = "echo") -> None:
     """Uses its echo device, and says so."""
-    echo = await domain.device("echo", kind=EchoFront)
+    echo = await domain.device(type, kind=EchoFront)
     while True:
         assert await echo.upper(b"trace me") == b"TRACE ME"
         domain.trace("once more")

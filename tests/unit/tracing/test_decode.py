@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from xenlike._core import Recorder, trace_clock
 from xenlike.abi import recorder as abi
+from xenlike.io.echo import DRIVER
 from xenlike.ring import BackRing, FrontRing
+from xenlike.testing import Loopback
 from xenlike.toolstack.tracing import (
     Chunk,
     Clock,
@@ -262,3 +264,14 @@ def test_a_reader_from_now_on_tells_only_what_comes() -> None:
     recorder.trace(USER, TEXT, "after")
     chunk = reader.read()
     assert [event.text for event in Decoder(1).feed(chunk.records, clock_of(recorder), chunk.clock)] == ["after"]
+
+
+async def test_a_driver_writes_lines_of_its_own() -> None:
+    async with Loopback({"echo": DRIVER}, {"echo": DRIVER}) as machine:
+        device = await machine.attach("echo")
+        device.frontend.trace("half full")
+        device.backend.trace("busy")
+        memories = {domid: domain.recorder.memory for domid, domain in machine.domains.items()}
+        said = [event for event in last_events(memories, next(iter(memories.values()))) if event.kind == USER]
+    told = [(event.device, Words().describe(event)) for event in said]
+    assert told == [("device/echo/0", '"half full"'), ("backend/echo/2/0", '"busy"')]
