@@ -13,7 +13,7 @@ from xenlike.abi import recorder as rec
 from xenlike.abi import statistics as st
 from xenlike.hypervisor.domain import Domain
 from xenlike.hypervisor.publisher import Publisher, cpu_ns
-from xenlike.hypervisor.schedule import SETTLING_NS
+from xenlike.hypervisor.schedule import RESTS, SETTLING_NS
 from xenlike.hypervisor.segment import SHM, Segment
 from xenlike.ring import FrontRing
 from xenlike.toolstack import statistics as reader
@@ -36,13 +36,20 @@ class Kept(Segment):
 
 
 class Desk:
-    """A publisher whose clock stands still until it is told to go on."""
+    """A publisher whose clock stands still until it is told to go on, and whose every turn takes `cost` of the CPU."""
+
+    cost = 0
 
     def __init__(self, table: Table) -> None:
         self.table = table
         self.segment = Kept()
         self.now = 0
-        self.publisher = Publisher(table.xen, self.segment, os.getpid(), lambda: self.now)
+        self.used = 0
+        self.publisher = Publisher(table.xen, self.segment, os.getpid(), lambda: self.now, self._work)
+
+    def _work(self) -> int:
+        self.used += self.cost
+        return self.used
 
     def turns(self) -> int:
         """Does what is due now; returns in how many turns."""
@@ -90,6 +97,22 @@ def test_a_turn_looks_at_one_domain(desk: Desk) -> None:
     desk.publisher.ask(0, 0)
     assert desk.turns() == 7
     assert len(desk.segment.written) == 1
+
+
+def test_a_collection_is_followed_by_a_rest_by_what_it_took_of_the_cpu(desk: Desk) -> None:
+    desk.table.create()
+    desk.table.create()
+    desk.publisher.ask(0, 0)
+    desk.publisher.turn()
+    # Somebody else has the CPU meanwhile: that is not what it costs.
+    desk.now += 60 * 10**9
+    desk.cost = 10**6
+    desk.publisher.turn()
+    desk.publisher.ask(0, 0)
+    assert desk.publisher.wait_s() == RESTS * desk.cost / 1e9
+    assert len(desk.segment.written) == 1
+    desk.now += RESTS * desk.cost
+    assert desk.turns() == 2
 
 
 def test_one_that_is_gone_when_its_turn_comes_is_left_out(desk: Desk) -> None:
