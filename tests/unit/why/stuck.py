@@ -15,7 +15,8 @@ from xenlike.io.echo import ECHO, EchoRequest, EchoResponse
 from xenlike.testing import Loopback, Plugged, why
 from xenlike.toolstack.why import Explanation
 
-DISC = Protocol("discif", EchoRequest, EchoResponse, nodes=[*ECHO.nodes, Node("sectors", u64, side="backend")])
+_NODES = [*ECHO.nodes, Node("sectors", u64, "backend"), Node("feature", u64, "frontend", 0)]
+DISC = Protocol("discif", EchoRequest, EchoResponse, nodes=_NODES)
 """As echo, but its backend must tell a size before anybody connects to it, as a disk's does."""
 
 

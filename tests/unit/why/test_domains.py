@@ -63,3 +63,10 @@ async def test_what_domains_write_does_nothing_to_a_terminal(mocks, machine):
     found = await say(machine, front.device, "backend-fatal", "\\x1b[2J\\nbad")
     assert all(line.isprintable() for line in found.lines())
     assert len(found.sentence) < 500
+
+
+async def test_a_frontend_that_lost_its_backend_says_what_it_is_by_itself(machine):
+    device = await machine.attach("echo")
+    await machine.kill(machine.driver)
+    found = await say(machine, device, "backend-dead")
+    assert any("4 (Connected), by itself Unknown for" in line for line in found.lines())

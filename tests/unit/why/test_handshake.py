@@ -157,6 +157,7 @@ async def test_a_backend_that_forgets_a_node_before_a_patient_frontend(machine):
     await front.say(S.Initialised, nodes)
     words = ("mock waits: frontend d3 is in Initialised because node sectors of backend d1 is missing",)
     told = await say(machine, front.device, "backend-node-missing", *words)
+    assert (told.evidence.front_needs, told.evidence.back_needs) == ([], ["sectors"])
     assert told.for_whom == "backend d1"
 
 

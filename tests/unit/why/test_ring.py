@@ -228,3 +228,27 @@ def test_nothing_can_be_seen_of_two_ends_without_recorders() -> None:
     told = explain(connected(None, None))
     assert told.healthy
     assert "neither end keeps a record" in told.sentence
+
+
+def test_an_error_of_the_past_explains_nothing() -> None:
+    """An error node outlives the connection that it is about."""
+    told = explain(with_error(connected(QUEUE, QUEUE), "4", "4"))
+    assert told.rule == "idle"
+    told = explain(with_error(connected(None, None), "1", "2"))
+    assert told.rule == "frontend-not-begun"
+
+
+def with_error(evidence: Evidence, front: str, back: str) -> Evidence:
+    ends = {}
+    for side, state in (("front", front), ("back", back)):
+        end = getattr(evidence, side)
+        domain = msgspec.structs.replace(end.domain, looked=True, begun=True)
+        nodes = {**end.nodes, "state": state}
+        ends[side] = msgspec.structs.replace(end, nodes=nodes, domain=domain, error="it was so long ago")
+    return msgspec.structs.replace(evidence, **ends)
+
+
+def test_an_answer_that_nobody_was_told_of_comes_before_those_that_are_not_given() -> None:
+    front = msgspec.structs.replace(QUEUE, prod=2, kicked=2, cons=0)
+    back = msgspec.structs.replace(QUEUE, prod=1, kicked=0, cons=2)
+    assert explain(connected(front, back)).rule == "response-not-kicked"
