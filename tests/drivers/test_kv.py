@@ -306,6 +306,8 @@ async def test_a_killed_backend_returns_and_work_goes_on(machine, seed):
                     await trio.lowlevel.checkpoint()
                 await machine.kill(device.back)
                 machine.relink(device, await machine.add_domain("driver again"))
+    # All may have been done before the last of them was there.
+    await device.wait_connected()
     assert device.backend.store._entries == {}
     assert len(device.frontend.pages._free) == KvFront.pool_pages
 
