@@ -184,7 +184,7 @@ def rate(value: float) -> str:
         if value < 999.5:
             return f"{value:.0f}{unit}" if not unit or value >= 99.95 else f"{value:.1f}{unit}"
         value /= 1000
-    return f"{value * 1e12:.0e}"
+    return f"{value * 1e15:.0e}"
 
 
 def size(number: int) -> str:
