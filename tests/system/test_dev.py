@@ -134,6 +134,18 @@ async def test_a_save_starts_both_halves_anew_and_a_broken_one_keeps_them_down(
         nursery.cancel_scope.cancel()
 
 
+async def test_saves_in_the_middle_of_a_start_are_no_harm(watch: Watch, package: Path) -> None:
+    class Hasty(Record):
+        def begin(self, number: int, title: str) -> None:
+            super().begin(number, title)
+            if number < 4:
+                session._save(set())
+
+    session = Session(Wish(str(package), once=True), Hasty())
+    assert await session.run()
+    assert len(watch.launched) == 4
+
+
 async def test_a_new_message_is_taken_by_both_halves(watch: Watch, package: Path, record: Record) -> None:
     """The protocol belongs to both: nothing of the one before may be left in either process, or in ours."""
     async with trio.open_nursery() as nursery:

@@ -63,7 +63,7 @@ class Session:
         self._lives = 0
         self._saved = trio.Event()
         self._enough = trio.Event()
-        self._time = trio.CancelScope()
+        self._started = trio.Event()
         self.done = self.failed = 0
         """Operations of the present life."""
         self._given_up = self._only_connects = False
@@ -84,8 +84,8 @@ class Session:
             await nursery.start(watch_signals)
             nursery.start_soon(self._draw)
             await nursery.start(watch_saves, folders_of(found), self._save)
-            with self._time:
-                await self._live_again_and_again(found)
+            nursery.start_soon(self._end_in_time)
+            await self._live_again_and_again(found)
             nursery.cancel_scope.cancel()
         works = (self.done > 0 or self._only_connects) and not self.failed and not self._given_up
         self._display.note(self._verdict(works))
@@ -99,11 +99,12 @@ class Session:
         states = ", ".join(f"the {side} is {described(state)}" for side, state in self._states.items())
         return f"it does not work: {self.done} operations, {self.failed} failed; {states or 'it never started'}"
 
-    def _start_clock(self) -> None:
-        """Both halves run for the first time: what `--for` says begins now."""
-        limit_s = self._wish.for_s if self._wish.for_s is not None else PATIENCE_S if self._wish.once else None
-        if limit_s is not None and self._lives == 1:
-            self._time.deadline = trio.current_time() + limit_s
+    async def _end_in_time(self) -> None:
+        """Waits until both halves run for the first time: what `--for` says begins then."""
+        await self._started.wait()
+        if self._wish.for_s is not None or self._wish.once:
+            await trio.sleep(PATIENCE_S if self._wish.for_s is None else self._wish.for_s)
+            self._enough.set()
 
     async def _draw(self) -> None:
         while isinstance(self._display, Screen):
@@ -118,13 +119,10 @@ class Session:
         while True:
             self._saved = trio.Event()
             if found is not None:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._live, found)
-                    await first(self._saved, self._enough)
-                    nursery.cancel_scope.cancel()
+                await self._live(found)
                 files = found.files
             else:
-                await self._saved.wait()
+                await first(self._saved, self._enough)
             if self._enough.is_set():
                 return
             forget(files)
@@ -139,7 +137,10 @@ class Session:
                 self._display.note("both halves are down; they start again when you save")
 
     async def _live(self, found: FoundDriver) -> None:
-        """One machine, until cancelled."""
+        """One machine, until a file is saved or there is nothing more to see.
+
+        It is never cancelled for that: a spawn that is cut off together with its machine could not clean up.
+        """
         driver, self._lives = found.driver, self._lives + 1
         self.done = self.failed = 0
         self._given_up = self._only_connects = False
@@ -150,14 +151,17 @@ class Session:
             if not driver.exercise:
                 self._display.note(f"{driver.type} names no `exercise`, so the guest only connects")
             await nursery.start(self._follow, machine, driver.type)
-            with trio.CancelScope(shield=True):
-                # A save or Ctrl-C waits for these few milliseconds: a spawn is not to be cut off by its machine's end.
-                domains = await self._spawn(machine, driver)
-            self._start_clock()
-            for domain in domains:
+            for domain in await self._spawn(machine, driver):
                 nursery.start_soon(self._mourn, domain)
-            await machine.wait_down()
-            self._enough.set()
+            nursery.start_soon(self._go_down, machine)
+            self._started.set()
+            await first(self._saved, self._enough)
+            nursery.cancel_scope.cancel()
+
+    async def _go_down(self, machine: Machine) -> None:
+        """`xenlike down` ends it, too."""
+        await machine.wait_down()
+        self._enough.set()
 
     async def _spawn(self, machine: Machine, driver: Driver) -> tuple[Guest, Guest]:
         backend = await machine.spawn(
