@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -85,7 +85,8 @@ class Control:
         """
         from xenlike.toolstack.why import Explanation
 
-        return await self.call("why", {"device": device}, list[Explanation])
+        async with aclosing(self.events("why", {"device": device})) as events:
+            return [msgspec.json.decode(event["explanation"], type=Explanation) async for event in events]
 
     async def down(self) -> None:
         """Ends the machine with all its domains; returns when it is gone."""

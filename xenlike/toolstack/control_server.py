@@ -216,7 +216,9 @@ class _Session:
             case "trace":
                 await self._trace(request)
             case "why":
-                return await self._machine.why(_params(request, wire.WhyParams).device)
+                for explanation in await self._machine.why(_params(request, wire.WhyParams).device):
+                    event = {"explanation": msgspec.json.encode(explanation).decode()}
+                    await self._send(wire.Reply(request.id, event=event))
             case "down":
                 pass
             case _:

@@ -16,7 +16,7 @@
 | `console-input` | `domain`, `data` (base64) | null |
 | `publish` | `period_ms`, `lease_ms` | number of the snapshot of statistics that answers it |
 | `trace` | `what`, `classes`, `follow` | events with `update` (JSON), see `xenlike.toolstack.tracing.updates` |
-| `why` | `device`, empty for all | array of explanations, `xenlike.toolstack.why.Explanation` |
+| `why` | `device`, empty for all | events with `explanation` (JSON), `xenlike.toolstack.why.Explanation` |
 | `down` | | null, then the machine goes and the connection ends |
 
 `domain` is a name or a domid in decimal. Requests on one connection may be many at a time; answers carry the id. The

@@ -7,6 +7,7 @@ import pytest
 
 from tests.unit.why.stuck import say
 from xenlike.testing import Loopback, why
+from xenlike.toolstack.control_wire import MAX_LINE
 from xenlike.toolstack.why import Evidence, explain
 from xenlike.toolstack.why.evidence import DomainState
 from xenlike.xenbus import XenbusState as S
@@ -70,3 +71,13 @@ async def test_a_frontend_that_lost_its_backend_says_what_it_is_by_itself(machin
     await machine.kill(machine.driver)
     found = await say(machine, device, "backend-dead")
     assert any("4 (Connected), by itself Unknown for" in line for line in found.lines())
+
+
+async def test_a_directory_full_of_rubbish_is_told_in_one_message(mocks, machine):
+    front, back = mocks
+    for number in range(2000):
+        machine.tree.write(f"{front.path}/{'x' * 200}{number}", "y" * 4000)
+        machine.tree.write(f"{back.path}/{number}", "\x1b" * 4000)
+    found = await say(machine, front.device, "backend-not-begun")
+    assert len(msgspec.json.encode(found)) < MAX_LINE / 2
+    assert found.evidence.front.nodes.keys() == {"backend", "backend-id", "state"}

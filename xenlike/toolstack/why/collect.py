@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from xenlike.abi.protocol import Protocol
 
 _MOST_GRANTS = 16
-_MOST_ERROR = 400
+_MOST_ERROR, _MOST_VALUE, _MOST_NODES = 400, 256, 256
+"""Of a device's nodes so much is looked at: an honest one has twenty, and what is told must fit into a message."""
 _U32 = 1 << 32
 _NUMBERS = re.compile(r"^(\d+ )?(\[E\w+( \d+)?\] )?")
 """What stands in front of an error node's text: the errno, and that again where Python says it."""
@@ -50,12 +52,13 @@ def make_end(
     queue = recorded.queue(domid, nodename)
     if queue is not None:
         queue = msgspec.structs.replace(queue, taken_s=recorded.taken_s(domid, queue.number))
+    fitting = ((name, _fit(text[:_MOST_VALUE])) for name, text in nodes.items() if _is_name(name))
     itself, since_s = recorded.state(domid, nodename) or (None, None)
     return End(
         side=side,
         domain=domain,
         path=path,
-        nodes={_fit(name): _fit(text) for name, text in nodes.items()},
+        nodes=dict(islice(fitting, _MOST_NODES)),
         error=_fit(_NUMBERS.sub("", error)[:_MOST_ERROR]),
         itself=itself,
         since_s=since_s,
@@ -111,6 +114,10 @@ def make_evidence(
 def nodename_of(path: str) -> str:
     """Returns a directory's path as its domain writes it: `device/vbd/51712`."""
     return "/".join(path.split("/")[4:])
+
+
+def _is_name(name: str) -> bool:
+    return len(name) <= 64 and name.isascii() and name.isprintable()
 
 
 def _fit(text: str) -> str:
