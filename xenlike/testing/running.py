@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MOST_STEPS = 200_000
+MOST_STEPS = 60_000
 """Steps of all tasks together that one check may take."""
 # Longer than the 0 of those who wait until all are blocked: they come before the clock.
 _CUSHION_S = 1e-6
@@ -58,7 +58,7 @@ class Steps(trio.abc.Instrument):
 
 
 @contextmanager
-def limited(seconds: float = 100.0, steps: int = 20_000) -> Iterator[Steps]:
+def limited(seconds: float = 100.0, steps: int = 6_000) -> Iterator[Steps]:
     """Cancels what waits in vain: after a time if everybody sleeps, after so many steps of all tasks if others do not.
 
     Yields what counts the steps; its `cancelled_caught` says afterwards whether that was so.

@@ -203,10 +203,10 @@ async def random_requests(case: Case) -> None:
         device = await case.attach(machine)
         for number in range(6):
             case.step(f"random bytes, time {number + 1}")
-            entry = case.dice.randbytes(case.protocol.request_size)
+            entry = _random_request(case, device)
             with trio.move_on_after(100) as scope:
                 try:
-                    await device.frontend.queue.submit_raw(entry, 1)
+                    await device.frontend.queue.submit_raw(bytes(entry), 1)
                 except (PeerGone, ProtocolError):
                     await case.settle()
                     machine.relink(device, machine.driver, case.kit.back_nodes)
@@ -214,6 +214,17 @@ async def random_requests(case: Case) -> None:
                     await _mended(case, machine, device)
             case.expect(not scope.cancelled_caught, "a request of random bytes was never answered")
             await case.exercise(honest)
+
+
+def _random_request(case: Case, device: Plugged) -> bytearray:
+    """Returns random bytes, often with honest numbers where there are limits, so that the rest is looked at, too."""
+    entry = bytearray(case.dice.randbytes(case.protocol.request_size))
+    nodes = {node.name: node.default for node in case.protocol.nodes} | device.frontend.peer
+    for place in requests_of(case.protocol):
+        limit = limit_of(place, nodes)
+        if limit is not None and case.dice.random() < 0.8:
+            place.put(entry, case.dice.randint(0, min(limit, place.high)))
+    return entry
 
 
 async def _mended(case: Case, machine: Loopback, device: Plugged) -> None:

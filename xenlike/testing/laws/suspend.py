@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from xenlike.testing.law import Broken, law
+from xenlike.testing.law import Broken, Inapplicable, law
 from xenlike.testing.load import Load
 from xenlike.testing.waiting import waiting
 
@@ -28,16 +28,49 @@ async def under_load(case: Case) -> None:
                 await machine.guest.frontends.quiesce()
             if scope.cancelled_caught:
                 raise Broken("; ".join(["the guest never gets quiet", *waiting(machine)]))
+            flying = device.frontend.queue.in_flight
+            case.expect(not flying, f"the guest is quiet, and {flying} requests are in flight")
             await case.settle()
             load.check()
-            done, flying = load.done, device.frontend.queue.in_flight
-            case.expect(not flying, f"the guest is quiet, and {flying} requests are in flight")
+            done = load.done
             await trio.sleep(1)
             case.expect(load.done == done, f"{load.done - done} operations were done while the guest was suspended")
             case.step(f"revive the guest, time {number + 1}")
             await machine.guest.frontends.revive()
             await case.connected(device)
         await load.more(10)
+        load.stop()
+        await load.finished()
+
+
+@law("A suspend waits for the answers to all that is in flight, however long that takes.")
+async def waits(case: Case) -> None:
+    async with case.machine() as machine:
+        case.step("attach a device, use it, and stop its driver domain")
+        device = await case.attach(machine)
+        load = Load(case, device)
+        await load.more(5)
+        machine.driver.stop()
+        await case.settle()
+        if not device.frontend.queue.in_flight:
+            raise Inapplicable("its operations wait for no answers")
+        case.step("quiesce the guest while requests are in flight")
+        async with trio.open_nursery() as nursery:
+            quiet = False
+
+            async def quiesce() -> None:
+                nonlocal quiet
+                await machine.guest.frontends.quiesce()
+                quiet = True
+
+            nursery.start_soon(quiesce)
+            await trio.sleep(60)
+            flying = device.frontend.queue.in_flight
+            case.expect(not quiet, f"the guest says that it is quiet, and {flying} requests are in flight")
+            case.step("the driver domain goes on, and answers")
+            machine.driver.go()
+        await machine.guest.frontends.revive()
+        await load.more(5)
         load.stop()
         await load.finished()
 
