@@ -182,13 +182,13 @@ def test_a_snapshot_that_is_being_written_is_read_again(
         if len(looks) == 3:
             lab.write_bytes(GOOD)
 
-    monkeypatch.setattr(statistics.time, "sleep", writes_the_rest)
+    monkeypatch.setattr("xenlike.toolstack.statistics.time.sleep", writes_the_rest)
     assert read("lab", tmp_path / "run").sequence == 7
     assert len(looks) == 3
 
 
 def test_one_that_is_never_whole_is_given_up(lab: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(statistics.time, "sleep", lambda _: None)
+    monkeypatch.setattr("xenlike.toolstack.statistics.time.sleep", lambda _: None)
     for nonsense in (b"", GOOD[:40], b"\xff" * 4096):
         lab.write_bytes(nonsense)
         with pytest.raises(Torn):
