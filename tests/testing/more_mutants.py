@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+from functools import reduce
+
 import trio
 
 from xenlike.backends.block import BlockBack
@@ -12,6 +15,12 @@ from xenlike.io.echo import EchoRequest, EchoResponse
 from xenlike.ring import FrontRing
 from xenlike.xenbus import SharedPages, XenbusState
 from xenlike.xenbus.state import FrontendAction
+
+
+def spoil(thing: object, path: str, method: object) -> None:
+    """Replaces a method of one object, of which the path tells."""
+    *names, last = path.split(".")
+    setattr(reduce(getattr, names, thing), last, method)
 
 
 class OnePageForAll(EchoFront):
@@ -61,7 +70,7 @@ class KeepsTheRing(EchoBack):
     """Never unmaps the ring."""
 
     async def connect(self):
-        self._link.mapping.unmap = lambda: None
+        spoil(self._link, "mapping.unmap", lambda: None)
 
 
 class OffersOnce(EchoBack):
@@ -146,7 +155,7 @@ class DoesNotDrain(EchoFront):
     """Is quiet before all is answered."""
 
     async def setup(self):
-        self.queue.drained = trio.lowlevel.checkpoint
+        spoil(self, "queue.drained", trio.lowlevel.checkpoint)
 
 
 class NeverResumes(EchoFront):
@@ -162,7 +171,7 @@ class MakesAnswersUp(EchoFront):
     async def upper(self, text):
         await self.wait_connected()
         try:
-            return await EchoFront.upper.__wrapped__(self, text)
+            return await inspect.unwrap(EchoFront.upper)(self, text)
         except PeerGone:
             return b"?" + text
 
@@ -171,7 +180,7 @@ class KeepsPagesOfTheDead(EchoBack):
     """Keeps the pages of a guest that has died."""
 
     async def connect(self):
-        self.foreign.close = lambda: None
+        spoil(self, "foreign.close", lambda: None)
 
 
 class CannotBeCancelled(EchoFront):
@@ -224,7 +233,7 @@ class IgnoresBrokenAnswers(EchoFront):
     """Keeps a connection whose responses are impossible."""
 
     async def setup(self):
-        self.queue._break = lambda error: None
+        spoil(self, "queue._break", lambda error: None)
 
 
 class BelievesAnswers(EchoFront):
@@ -256,7 +265,7 @@ class HatesEvents(EchoBack):
         def useless():
             raise ProtocolError("an event with nothing behind it")
 
-        self.queue._patience.useless = useless
+        spoil(self, "queue._patience.useless", useless)
 
 
 class ForgetsItsCallers(EchoFront):
