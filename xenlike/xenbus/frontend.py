@@ -388,6 +388,8 @@ class Frontend(XenbusDevice[RequestT, ResponseT]):
         elif wish == "suspend" and not self._suspended:
             self._ready = False
             if self._link is not None and self._link.queue is not None:
+                # An operation that had begun, and waited for a page, may have a request yet to send.
+                self._link.queue.hold()
                 await self._link.queue.drained()
             await self.suspend()
             self._suspended = True

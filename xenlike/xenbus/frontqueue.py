@@ -85,6 +85,7 @@ class FrontQueue(Generic[RequestT, ResponseT]):
         self._room = trio.lowlevel.ParkingLot()
         self._idle: trio.Event | None = None
         self._reason: Exception | None = None
+        self._held = False
         self._armed = False
         self._asleep = False
         self._last_caller: trio.lowlevel.Task | None = None
@@ -178,7 +179,7 @@ class FrontQueue(Generic[RequestT, ResponseT]):
     async def room(self) -> None:
         """Waits until the ring has room for a request, after all who waited before; errors as `request`."""
         self._ring.counters[FULL] += 1
-        while self._reason is None and not self._free:
+        while self._reason is None and (self._held or not self._free):
             await self._room.park()
         if self._reason is not None:
             self._refuse(self._reason)
@@ -192,6 +193,10 @@ class FrontQueue(Generic[RequestT, ResponseT]):
             self._forgotten.waiting.append((set(self._forgotten.ids), callback))
         else:
             callback()
+
+    def hold(self) -> None:
+        """Sends nothing more: requests wait, as with a full ring, until the connection ends."""
+        self._held = True
 
     async def drained(self) -> None:
         """Waits until nothing is in flight, or the connection has ended."""
@@ -207,6 +212,8 @@ class FrontQueue(Generic[RequestT, ResponseT]):
         free, pending, size = self._free, self._pending, self._request_size
         if len(entries) != count * size:
             raise ValueError(f"{count} requests of {size} bytes are not {len(entries)} bytes")
+        if self._held:
+            return 0
         if count > len(free):
             count = len(free)
             if not count:

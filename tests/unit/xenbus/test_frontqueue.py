@@ -122,6 +122,35 @@ async def test_post_takes_only_what_fits(ends):
     assert str(nobody.error) == "bye"
 
 
+async def test_a_queue_that_holds_sends_nothing_more(ends, nursery):
+    nursery.start_soon(ends.front.run)
+    outcomes = []
+
+    async def ask():
+        try:
+            outcomes.append(await ends.front.request(EchoRequest()))
+        except PeerGone as error:
+            outcomes.append(str(error))
+
+    raw = ends.raw()
+    first = raw.rsp_prod
+    nursery.start_soon(ask)
+    await wait_all_tasks_blocked()
+    ends.front.hold()
+    nursery.start_soon(ask)
+    assert ends.front.post(EchoRequest().pack(), 1, Tally()) == 0
+    raw.write(first, EchoResponse(id=EchoRequest.unpack(raw.read(first, EchoRequest.__layout__.size)).id).pack())
+    raw.rsp_prod = first + 1
+    raw.channel.notify()
+    await ends.front.drained()
+    await wait_all_tasks_blocked()
+    assert (len(outcomes), ends.front.in_flight, raw.req_prod) == (1, 0, (first + 1) % (1 << 32))
+    ends.front.close(PeerGone("bye"))
+    await wait_all_tasks_blocked()
+    assert outcomes[1] == "bye"
+    nursery.cancel_scope.cancel()
+
+
 # Cancellation.
 
 
