@@ -147,7 +147,7 @@ class XenbusDevice(ABC, Generic[RequestT, ResponseT]):
         """Writes a line of the driver's own into its domain's trace, which `xenlike trace` shows with the device.
 
         Args:
-            text: the first 224 bytes of nodename and text are kept. It costs about a microsecond: not for every entry.
+            text: the first 224 bytes of nodename and text are kept. It costs two microseconds: not for every entry.
         """
         self.domain.recorder.trace(tr.XENLIKE_TRACE_USER, tr.XENLIKE_TRACE_TEXT, f"{self.nodename}: {text}")
 
