@@ -139,11 +139,14 @@ class Inspector:
             if answered or streamed:
                 moving = {"answered": answered, "streamed": streamed, "watched_s": WATCH_S}
                 return explain(msgspec.structs.replace(evidence, **moving))
+            told = explain(evidence)
+            if told.healthy:
+                return told
             # Both ends cannot be read at one moment: what is in between is no reason to worry anybody.
             await trio.sleep(_SETTLE_S)
             if not _moved(now, _queues(recorded.memories, device)):
                 break
-        return explain(evidence)
+        return told
 
     async def _look(self, device: Attachment, recorded: Recorded) -> Evidence:
         domains = self._domains()
