@@ -81,21 +81,22 @@ async def test_a_full_ring_makes_callers_wait_in_order(ends, nursery):
     nursery.cancel_scope.cancel()
 
 
+class Tally:
+    def __init__(self):
+        self.sizes, self.all_done = {}, trio.Event()
+
+    def done(self, index, response):
+        self.sizes[index] = EchoResponse.unpack(response).size
+        if len(self.sizes) == 3:
+            self.all_done.set()
+
+    def fail(self, error):
+        raise AssertionError(error)
+
+
 async def test_posted_requests_are_told_of_one_by_one(ends, nursery):
     nursery.start_soon(lambda: serve(ends))
     nursery.start_soon(ends.front.run)
-
-    class Tally:
-        def __init__(self):
-            self.sizes, self.all_done = {}, trio.Event()
-
-        def done(self, index, response):
-            self.sizes[index] = EchoResponse.unpack(response).size
-            if len(self.sizes) == 3:
-                self.all_done.set()
-
-        def fail(self, error):
-            raise AssertionError(error)
 
     tally = Tally()
     entries = b"".join(EchoRequest(size=n).pack() for n in (7, 8, 9))
