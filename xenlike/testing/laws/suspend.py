@@ -28,11 +28,12 @@ async def under_load(case: Case) -> None:
                 await machine.guest.frontends.quiesce()
             if scope.cancelled_caught:
                 raise Broken("; ".join(["the guest never gets quiet", *waiting(machine)]))
-            # An operation of several requests, or one that waits for a page, may just send its last one.
+            flying = device.frontend.queue.in_flight
+            case.expect(not flying, f"the guest is quiet, and {flying} requests are in flight")
             await case.settle()
             load.check()
             done, flying = load.done, device.frontend.queue.in_flight
-            case.expect(not flying, f"the guest is quiet, and {flying} requests are in flight")
+            case.expect(not flying, f"the guest is quiet, and {flying} requests were sent since")
             await trio.sleep(1)
             case.expect(load.done == done, f"{load.done - done} operations were done while the guest was suspended")
             case.step(f"revive the guest, time {number + 1}")
