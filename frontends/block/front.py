@@ -284,4 +284,4 @@ class BlockFront(Frontend[BlkifRequest, BlkifResponse], protocol=BLK):
         finally:
             for area in (self._io, self._buffers):
                 if area is not None:
-                    self._attic.put(area.close)
+                    self.give_back(area.close)

@@ -177,7 +177,7 @@ class SensorFront(Frontend[SensorRequest, SensorResponse], protocol=SENSOR):
         """Grants the stream's pages and makes its channel."""
         pages = SharedPages(self.domain, self.otherend_id, SENSORIF_STREAM_PAGES)
         # The backend unmaps them only when it has heard that we are Closed: they are given back then.
-        self._shared.callback(self._attic.put, pages.close)
+        self._shared.callback(self.give_back, pages.close)
         self._buffer = pages.buffer
         channel = self.domain.events.alloc_unbound(self.otherend_id)
         self._shared.callback(channel.close)

@@ -145,7 +145,7 @@ def _granted(frontend: Frontend) -> SharedPages:
 
         def closing(reason: Exception) -> None:
             close(reason)
-            frontend._attic.put(found.close)
+            frontend.give_back(found.close)
 
         setattr(queue, "close", closing)  # noqa: B010
     return found

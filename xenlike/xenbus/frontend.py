@@ -178,6 +178,15 @@ class Frontend(XenbusDevice[RequestT, ResponseT]):
                 raise PeerGone(f"the backend of {self.nodename} is gone")
             await self._changed.park()
 
+    def give_back(self, close: Callable[[], None]) -> None:
+        """Gives pages of the driver's own back, as soon as the backend has let go of them.
+
+        Args:
+            close: as `SharedPages.close`: raises `GrantBusy` or `HypercallError` for as long as one is mapped, and can
+                be called again. Called now, and again at the device's later steps.
+        """
+        self._attic.put(close)
+
     async def connect(self) -> None:
         """The backend is there, and all its nodes are in `peer`; requests are possible from here on."""
 
