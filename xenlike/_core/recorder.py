@@ -24,6 +24,11 @@ _COUNTERS_AT = abi.RecorderQueue.__layout__.fields["spins_hit"].offset
 _NAME_SIZE = 64
 
 
+def place_at(number: int) -> int:
+    """Returns where a queue lies in a recorder; numbers count from 1."""
+    return abi.XENLIKE_RECORDER_QUEUES_AT + (number - 1) * abi.RecorderQueue.__layout__.size
+
+
 class RecorderPlace:
     """Where a ring's end lies in a recorder, or, without one, in memory of its own.
 
@@ -33,19 +38,20 @@ class RecorderPlace:
         ring: the C structure.
     """
 
-    __slots__ = ("_keep", "counters", "number", "recorder", "ring")
+    __slots__ = ("counters", "number", "recorder", "ring")
 
-    def __init__(self, recorder: Recorder | None = None, number: int = 0, memory: memoryview | None = None) -> None:
+    def __init__(self, recorder: Recorder | None = None, number: int = 0) -> None:
         self.recorder = recorder
         self.number = number
-        if memory is None:
+        if recorder is None:
             self.ring: Any = ffi.new("struct xl_ring *")
-            self._keep: Any = None
             self.counters = memoryview(bytearray(8 * _NR_COUNTERS)).cast("Q")
         else:
-            self._keep = ffi.from_buffer("char[]", memory, True)
-            self.ring = ffi.cast("struct xl_ring *", self._keep + _RING_AT)
-            self.counters = memory[_COUNTERS_AT : _COUNTERS_AT + 8 * _NR_COUNTERS].cast("Q")
+            # Alive for as long as the recorder is, which this object holds.
+            at = place_at(number)
+            self.ring = ffi.cast("struct xl_ring *", ffi.cast("char *", recorder._memory) + at + _RING_AT)
+            at += _COUNTERS_AT
+            self.counters = recorder.memory[at : at + 8 * _NR_COUNTERS].cast("Q")
 
     def begin(self) -> None:
         """The ring was made: from here on it traces."""
@@ -74,8 +80,10 @@ class Recorder:
     """
 
     def __init__(self, memory: Buffer, mask: int = abi.XENLIKE_TRACE_USUAL) -> None:
-        self._view = memoryview(memory)
-        self._memory: Any = ffi.from_buffer("struct xl_recorder *", memory, True)
+        # Of what is below a view: CPython 3.11 crashes when its collector clears a view that is exported.
+        owner = memory.obj if isinstance(memory, memoryview) else memory
+        self._memory: Any = ffi.from_buffer("struct xl_recorder *", owner, True)
+        self._view = memoryview(owner)
         self._taken: set[int] = set()
         self._next = 0
         lib.xl_recorder_init(self._memory, mask)
@@ -131,19 +139,14 @@ class Recorder:
         else:
             return RecorderPlace()
         self._taken.add(number)
-        size = abi.RecorderQueue.__layout__.size
-        at = abi.XENLIKE_RECORDER_QUEUES_AT + (number - 1) * size
-        memory = self._view[at : at + size]
-        memory[:] = bytes(size)
-        memory[:_NAME_SIZE] = name.encode(errors="replace")[: _NAME_SIZE - 1].ljust(_NAME_SIZE, b"\0")
+        at, said = place_at(number), name.encode(errors="replace")[: _NAME_SIZE - 1]
+        self._view[at : at + abi.RecorderQueue.__layout__.size] = said.ljust(abi.RecorderQueue.__layout__.size, b"\0")
         self._set_in_use(number, 1)
-        return RecorderPlace(self, number, memory)
+        return RecorderPlace(self, number)
 
     def _set_in_use(self, number: int, in_use: int) -> None:
-        at = abi.XENLIKE_RECORDER_QUEUES_AT + (number - 1) * abi.RecorderQueue.__layout__.size
-        lib.xl_word_set(
-            self._memory, len(self._view), at + abi.RecorderQueue.__layout__.fields["in_use"].offset, in_use
-        )
+        at = place_at(number) + abi.RecorderQueue.__layout__.fields["in_use"].offset
+        lib.xl_word_set(self._memory, len(self._view), at, in_use)
 
 
 def map_recorder(fd: int) -> memoryview:

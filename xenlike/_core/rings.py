@@ -195,6 +195,11 @@ class RingEnd(End):
         ffi.release(self._memory)
         self._place.end()
 
+    def __del__(self) -> None:
+        # As SharedWord's: before a collector clears what this exports. The recorder may be gone already.
+        if hasattr(self, "_memory"):
+            ffi.release(self._memory)
+
     def statistics(self) -> RingStatistics:
         """Returns the counters of this end."""
         r = self._ring

@@ -141,6 +141,11 @@ class StreamEnd:
         lib.xl_stream_close(self._stream)
         ffi.release(self._memory)
 
+    def __del__(self) -> None:
+        # As SharedWord's.
+        if hasattr(self, "_memory"):
+            self.close()
+
     def statistics(self) -> StreamStatistics:
         """Returns the counters of this end."""
         return StreamStatistics(self._stream.written, self._stream.taken)
