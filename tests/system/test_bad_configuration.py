@@ -16,7 +16,9 @@ import trio
 from tests.system import guests
 from tests.system.conftest import GUARD_S, Screen, descriptors, processes_of, store_tree
 from xenlike import Device, Disk, Exec, Machine, open_machine
+from xenlike.abi.driver import Driver
 from xenlike.errors import ConfigError, MachineError, NoSuchDevice, NoSuchDomain
+from xenlike.io.echo import DRIVER, ECHO
 
 pytestmark = pytest.mark.system
 
@@ -106,12 +108,17 @@ def wrong_devices(folder: Path, image: str) -> Iterator[tuple[Callable[[], list[
     yield lambda: [Disk(image, backend="77")], "backend '77', and no domain"
     yield lambda: [Disk(image, backend="idle")], r"domain 'idle' does not serve 'vbd': start it with backends=\['vbd'\]"
     yield lambda: [Disk(image, backend="guest")], "backend 'guest', and no domain|cannot serve itself"
-    yield lambda: [Device("teleporter")], "'teleporter', and no such driver is installed; there are echo, kv, rng, sensor, vbd"
+    yield (
+        lambda: [Device("teleporter")],
+        "'teleporter', and no such driver is installed; there are echo, kv, rng, sensor, vbd",
+    )
     yield lambda: [Device("Echo")], "'Echo' is none"
     yield lambda: [Device("echo", backend="storage")], "'storage' does not serve 'echo'"
     yield lambda: [Device("echo", -1)], "-1 is not in"
     yield lambda: [Device("echo", nodes={"state": 4})], "'state' belongs to xenbus"
     yield lambda: [Device("echo"), Device("echo")], "two devices named echo/0"
+    other = Driver("echo", ECHO, "my.front:Front", "my.back:Back")
+    yield lambda: [Device("echo", driver=DRIVER), Device("echo", 1, driver=other)], "two drivers for .* 'echo'"
 
 
 WRONG_WORDS: list[tuple[dict[str, Any], str]] = [
@@ -121,7 +128,10 @@ WRONG_WORDS: list[tuple[dict[str, Any], str]] = [
     ({"memory": 5000}, "whole number of pages"),
     ({"memory": "100T"}, "100T|104857600 MiB"),
     ({"memory": 1 << 62}, "MiB"),
-    ({"backends": ["teleporter"]}, "serve 'teleporter', and no such driver is installed; there are echo, kv, rng, sensor, vbd"),
+    (
+        {"backends": ["teleporter"]},
+        "serve 'teleporter', and no such driver is installed; there are echo, kv, rng, sensor, vbd",
+    ),
     ({"entry": "guests"}, "write package.module:function or path/file.py:function"),
     ({"entry": "no.such.module:main"}, "no module no.such.module"),
     ({"entry": "no/such/file.py:main"}, "no file no/such/file.py"),
@@ -162,11 +172,14 @@ async def test_a_device_that_is_described_wrongly_is_not_plugged_in(
 ) -> None:
     async with nothing_started(lab):
         for devices, said in wrong_devices(tmp_path, image):
-            if said.startswith("two devices"):
+            if said.startswith("two "):
                 continue
             with pytest.raises(ConfigError, match=said):
                 for device in reversed(devices()):
                     await lab.attach("idle", device)
+        stranger = Driver("echo", ECHO, "my.front:Front", "my.back:Back")
+        with pytest.raises(ConfigError, match=r"'idle' was not started with .*my.front:Front.*drivers="):
+            await lab.attach("idle", Device("echo", driver=stranger))
         with pytest.raises(NoSuchDomain, match="no domain 'nobody'; it has storage, idle"):
             await lab.attach("nobody", Disk(image))
         with pytest.raises(NoSuchDevice, match="no device 'xvda'; it has none"):

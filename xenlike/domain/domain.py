@@ -80,6 +80,8 @@ class Domain:
         fixed: bool = True,
     ) -> None:
         self.hypercalls = Hypercalls(sock)
+        # First, for what the bootstrap brings would be left open if this failed.
+        self.recorder = self.hypercalls.recorder()
         if config is None:
             raw, resource_fd = self.hypercalls.config()
             config = json.loads(raw) if raw else {}
@@ -89,7 +91,6 @@ class Domain:
         self.domid: int = info.domid
         self.name = info.name.decode(errors="replace")
         self.memory = Memory(self.hypercalls, info, fds[0], fixed=fixed)
-        self.recorder = self.hypercalls.recorder()
         self.grants = GrantTable(self.hypercalls, fds[1], info.nr_grant_frames, self.recorder)
         self.events = Events(self.hypercalls, self.recorder)
         has_store = bool(info.flags & XENLIKE_START_STORE)

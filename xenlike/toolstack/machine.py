@@ -17,7 +17,7 @@ import os
 import select
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import trio
@@ -28,7 +28,7 @@ from xenlike.abi.xen import VIRQ_DOM_EXC
 from xenlike.domain.domain import Domain
 from xenlike.domain.groups import ungrouped
 from xenlike.domain.resources import ResourceSender
-from xenlike.errors import ConfigError, HypervisorGone, MachineError, NoSuchDomain, XenlikeError
+from xenlike.errors import ConfigError, HypervisorGone, MachineError, NoSuchDomain, PeerGone, XenlikeError
 from xenlike.toolstack.config import Action
 from xenlike.toolstack.console_log import ConsoleLog
 from xenlike.toolstack.consoles import GuestConsole, LinePrinter, Sink
@@ -246,7 +246,8 @@ class Machine:
                 if held is not None:
                     held.close()
             if created is not None:
-                with trio.CancelScope(shield=True), trio.move_on_after(5):
+                # The store may be closed already, when the whole machine is cancelled.
+                with trio.CancelScope(shield=True), trio.move_on_after(5), suppress(PeerGone):
                     self.hypercalls.destroy_domain(created.domid)
                     await self._plugs.forget(guest, created.domid)
                 if dead and isinstance(error, OSError):
@@ -439,8 +440,8 @@ async def run_machine(name: str, runtime_dir: Path | str | None, console: Sink |
                     raise MachineError(f"the store did not answer within {START_PATIENCE_S} s") from None
                 yield machine
                 nursery.cancel_scope.cancel()
-    except (XenlikeError, OSError) as error:
-        if isinstance(error, HypervisorGone) or not _has_hung_up(launched.dom0):
+    except (XenlikeError, OSError, ExceptionGroup) as error:
+        if isinstance(error, HypervisorGone) or not _is_ours(error) or not _has_hung_up(launched.dom0):
             raise
         # Whoever noticed it first took it for something else.
         raise _gone(name) from error
@@ -456,6 +457,13 @@ async def run_machine(name: str, runtime_dir: Path | str | None, console: Sink |
 
 def _gone(name: str) -> HypervisorGone:
     return HypervisorGone(f"the hypervisor of machine {name!r} died, and all its domains with it")
+
+
+def _is_ours(error: Exception) -> bool:
+    """Says whether it is an error that the hypervisor's death could be seen as, or nothing but a group of such."""
+    if isinstance(error, ExceptionGroup):
+        return all(_is_ours(part) for part in error.exceptions)
+    return isinstance(error, XenlikeError | OSError)
 
 
 def _has_hung_up(sock: socket.socket) -> bool:

@@ -82,6 +82,12 @@ class Plugs:
 
     def check_device(self, spec: DomainSpec, device: Disk | Device) -> Disk | Device:
         """The same for one device; returns it with its backend by name, which outlives a domid."""
+        wanted = device.driver if isinstance(device, Device) else None
+        if wanted is not None and spec.drivers.get(device.type) != wanted:
+            raise ConfigError(
+                f"{spec.name!r} was not started with the driver of {device.name}, {wanted.frontend}: a domain gets its "
+                "drivers when it starts, by drivers=[DRIVER] or with a first device of that type"
+            )
         known = set(driver_types()) | set(spec.drivers)
         if device.type not in known:
             raise ConfigError(

@@ -122,10 +122,13 @@ def make_spec(
         raise ConfigError(
             f"{name!r} asks for {size >> 20} MiB of memory, and the host has {_available() >> 20} MiB available"
         )
-    given = {driver.type: driver for driver in drivers}
-    for device in devices:
-        if isinstance(device, Device) and device.driver is not None:
-            given[device.driver.type] = device.driver
+    given: dict[str, Driver] = {}
+    for driver in (*drivers, *(device.driver for device in devices if isinstance(device, Device))):
+        if driver is not None and given.setdefault(driver.type, driver) != driver:
+            raise ConfigError(
+                f"{name!r} has two drivers for devices of type {driver.type!r}, with {given[driver.type].backend} and "
+                f"with {driver.backend}: give it one of them"
+            )
     seen: set[tuple[str, int]] = set()
     for device in devices:
         if (device.type, device.id) in seen:

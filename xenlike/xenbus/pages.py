@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Protocol
 
+import outcome
 import trio
 
 from xenlike._core import STARVED
@@ -133,7 +134,8 @@ class PagePool:
         self._free = deque(
             Page(gref, buffer[index * PAGE_SIZE : (index + 1) * PAGE_SIZE]) for index, gref in enumerate(pages.grefs)
         )
-        self._waiting = trio.lowlevel.ParkingLot()
+        # In the order of their coming, and each is handed its page: who comes later must not be quicker.
+        self._waiting: dict[trio.lowlevel.Task, None] = {}
         self._closed = False
 
     def take(self) -> _Taken:
@@ -147,20 +149,37 @@ class PagePool:
         """Sends those who wait for a page away; idempotent."""
         self._closed = True
         self._free.clear()
-        self._waiting.unpark_all()
+        waiting, self._waiting = self._waiting, {}
+        for task in waiting:
+            trio.lowlevel.reschedule(task, outcome.Error(PeerGone("the connection ended")))
 
-    async def _wait(self) -> None:
+    async def _wait(self) -> Page:
+        task = trio.lowlevel.current_task()
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            del self._waiting[task]
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self._waiting[task] = None
         self._counters[STARVED] += 1
         try:
-            while not self._free and not self._closed:
-                await self._waiting.park()
+            page: Page = await trio.lowlevel.wait_task_rescheduled(abort)
         finally:
             self._counters[STARVED] -= 1
+        if self._closed:
+            # Between being handed the page and running.
+            raise PeerGone("the connection ended")
+        return page
 
     def _put(self, page: Page) -> None:
-        if not self._closed:
+        if self._closed:
+            return
+        if self._waiting:
+            task = next(iter(self._waiting))
+            del self._waiting[task]
+            trio.lowlevel.reschedule(task, outcome.Value(page))
+        else:
             self._free.append(page)
-            self._waiting.unpark()
 
 
 class _Taken:
@@ -172,12 +191,10 @@ class _Taken:
     async def __aenter__(self) -> Page:
         pool = self._pool
         await trio.lowlevel.checkpoint_if_cancelled()
-        if not pool._free and not pool._closed:
-            await pool._wait()
         if pool._closed:
             await trio.lowlevel.checkpoint()
             raise PeerGone("the connection ended")
-        self._page = pool._free.popleft()
+        self._page = pool._free.popleft() if pool._free else await pool._wait()
         return self._page
 
     async def __aexit__(

@@ -34,9 +34,23 @@ _OURS = {
 
 
 @functools.cache
-def _installed() -> Mapping[str, str]:
+def _installed() -> Mapping[str, tuple[str, ...]]:
+    """Returns the references of each device type; more than one where packages disagree."""
     # Reads a file of every installed package: milliseconds, which the zygote spends once for all domains.
-    return _OURS | {point.name: point.value for point in entry_points(group=GROUP)}
+    found = {name: {reference: None} for name, reference in _OURS.items()}
+    for point in entry_points(group=GROUP):
+        found.setdefault(point.name, {})[point.value] = None
+    return {name: tuple(references) for name, references in found.items()}
+
+
+def _reference(type: str) -> str | None:
+    references = _installed().get(type, ())
+    if len(references) > 1:
+        raise ConfigError(
+            f"there are {len(references)} drivers for devices of type {type!r}: {', '.join(references)}; uninstall all "
+            "but one of their packages, or say which: spawn(..., drivers=[DRIVER]), Device(..., driver=DRIVER)"
+        )
+    return references[0] if references else None
 
 
 def driver_types() -> list[str]:
@@ -55,11 +69,11 @@ def load_driver(type: str, reference: str | None = None) -> Driver:
         ConfigError: there is none, or what is there is none.
     """
     if reference is None:
-        reference = _installed().get(type)
+        reference = _reference(type)
     if reference is None:
         # It may have been installed since, or be on a path of this domain's own.
         _installed.cache_clear()
-        reference = _installed().get(type)
+        reference = _reference(type)
     if reference is None:
         known = ", ".join(driver_types())
         raise ConfigError(f"no driver for devices of type {type!r}; there are drivers for {known}")

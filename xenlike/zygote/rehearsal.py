@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import trio
 
-from xenlike.abi import xs_wire as xs
 from xenlike._core import Recorder
+from xenlike.abi import xs_wire as xs
 from xenlike.abi.start_info import StartInfo
 from xenlike.abi.types import PAGE_SIZE
 from xenlike.domain.events import Events

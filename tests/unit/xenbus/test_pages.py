@@ -205,3 +205,39 @@ def test_a_page_granted_for_reading_is_mapped_for_reading_only(domains):
     foreign.page(gref, readonly=True)
     with pytest.raises(GrantDenied):
         foreign.page(gref)
+
+
+async def test_pages_go_round(domains):
+    _, front = domains
+    pool = PagePool(SharedPages(front, 1, 2), Queue())
+    turns = [0] * 8
+
+    async def use(number):
+        while sum(turns) < 800:
+            async with pool.take():
+                turns[number] += 1
+                await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        for number in range(8):
+            nursery.start_soon(use, number)
+    assert max(turns) - min(turns) <= 2
+
+
+async def test_who_gives_up_waiting_takes_no_page_along(domains):
+    _, front = domains
+    pool = PagePool(SharedPages(front, 1, 1), Queue())
+    async with trio.open_nursery() as nursery:
+        async with pool.take():
+            with trio.CancelScope() as scope:
+                nursery.start_soon(wait_and_cancel, scope)
+                async with pool.take():
+                    raise AssertionError("there is only one")
+        with trio.fail_after(5):
+            async with pool.take():
+                pass
+
+
+async def wait_and_cancel(scope):
+    await wait_all_tasks_blocked()
+    scope.cancel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import EntryPoint
 
 import pytest
 
@@ -13,7 +14,7 @@ from xenlike.errors import ConfigError
 from xenlike.frontends.echo import EchoFront
 from xenlike.io.echo import DRIVER, ECHO
 from xenlike.testing import FakeDomain, FakeTree
-from xenlike.xenbus import Frontend, driver_types, load_backend, load_driver, load_frontend
+from xenlike.xenbus import Frontend, driver_types, load_backend, load_driver, load_frontend, registry
 
 OWN_DRIVER = """
 from xenlike.abi.driver import Driver
@@ -54,6 +55,24 @@ def test_a_driver_in_a_file_is_loaded_once(tmp_path):
         load_backend(f"{path}:Front")
     with pytest.raises(ConfigError, match="no frontend class"):
         load_frontend(f"{path}:NOTHING")
+
+
+def test_two_drivers_of_one_type_are_both_named(monkeypatch):
+    def points(*references):
+        return lambda group: [EntryPoint("echo", reference, group) for reference in references]
+
+    try:
+        registry._installed.cache_clear()
+        monkeypatch.setattr(registry, "entry_points", points("xenlike.io.echo:DRIVER"))
+        assert load_driver("echo") is DRIVER
+        registry._installed.cache_clear()
+        monkeypatch.setattr(registry, "entry_points", points("xenlike.io.echo:DRIVER", "other.echo:DRIVER"))
+        with pytest.raises(ConfigError, match=r"2 drivers for .*'echo': xenlike.io.echo:DRIVER, other.echo:DRIVER"):
+            load_driver("echo")
+        # Who says which gets it.
+        assert load_driver("echo", "xenlike.io.echo:DRIVER") is DRIVER
+    finally:
+        registry._installed.cache_clear()
 
 
 def test_an_unknown_type_is_named_with_those_that_are_known():
