@@ -41,7 +41,7 @@ CARELESS = Driver("careless", ECHO, f"{_HERE}:CarelessFront", f"{_HERE}:Careless
 
 async def uses(domain: Domain, type: str, times: int) -> None:
     """Has texts upper-cased, for ever if `times` is -1, and then holds still."""
-    device = await domain.device(type)
+    device = await domain.device(type, kind=EchoFront)
     print("connected", flush=True)
     while times:
         await device.upper(b"text")
