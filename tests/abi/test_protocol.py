@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from xenlike.abi.protocol import Node, Protocol
 from xenlike.abi.ring import CACHELINE, XEN, ring_size
 from xenlike.abi.struct import Struct, field
-from xenlike.abi.types import Array, s16, u8, u16, u32, u64
+from xenlike.abi.types import Array, Bytes, s16, u8, u16, u32, u64
 from xenlike.io.blk import BLK
 from xenlike.io.blk import DRIVER as VBD
 from xenlike.io.echo import DRIVER as ECHO_DRIVER
@@ -116,6 +116,15 @@ def test_an_entry_of_a_cacheline_ring_lies_in_no_more_lines_than_it_must(entry):
     for slot in range(64):
         first = layout.slots + slot * layout.stride
         assert (first + entry - 1) // 64 - first // 64 == (entry - 1) // 64
+
+
+def test_a_message_larger_than_a_page_is_an_error():
+    class Large(Struct, c="large"):
+        id: u64 = field()
+        data: Annotated[bytes, Bytes(5000)] = field()
+
+    with pytest.raises(ValueError, match="big: a message of 5008 bytes does not fit into a ring of one page"):
+        Protocol("big", Large, Large)
 
 
 def test_a_limit_is_a_number_or_the_name_of_a_node():

@@ -187,6 +187,18 @@ async def test_once_ends_at_the_first_fault(
     assert "it does not work" in record.lines[-1]
 
 
+async def test_who_is_waited_for_is_told(watch: Watch, package: Path, record: Record) -> None:
+    edit(
+        package / "dice" / "backend.py",
+        "        if request.size > DICEIF_MAX_SIZE:",
+        "        import trio\n        await trio.sleep_forever()\n        if request.size > DICEIF_MAX_SIZE:",
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Session(Wish(str(package)), record).run)
+        assert "backend d2 has taken 1 request and has not answered" in await record.wait_for("nothing for 3 s")
+        nursery.cancel_scope.cancel()
+
+
 def told(*words: str) -> tuple[int, str]:
     result = CliRunner().invoke(app, ["dev", *words])
     return result.exit_code, result.output

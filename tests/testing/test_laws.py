@@ -33,6 +33,16 @@ def test_a_driver_without_an_exercise_is_checked_with_random_requests():
     check_driver_sync(replace(ECHO, exercise=""), laws=["service", "leftovers", "hostile"], seeds=[0]).verify()
 
 
+async def idle(device, dice):
+    """What a beginner writes first."""
+
+
+def test_an_exercise_that_does_nothing_is_told_so():
+    report = check_driver_sync(ECHO, exercise=idle, laws=["service", "hotplug"], seeds=[0])
+    with pytest.raises(LawBroken, match="it does not use the device"):
+        report.verify()
+
+
 def test_every_law_has_a_sentence_and_a_group():
     assert {name.partition(".")[0] for name in LAWS} == set(GROUPS)
     for law in LAWS.values():

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
-from xenlike.abi.types import Scalar
+from xenlike.abi.types import PAGE_SIZE, Scalar
 
 if TYPE_CHECKING:
     from xenlike.abi.struct import Struct
 
 Side = Literal["frontend", "backend"]
+
+XEN_HEADER_SIZE = 64
+"""Of a ring in Xen's layout: what is left of a page is for messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,9 @@ class Protocol:
         responses: the response structure or structures.
         nodes: the xenstore nodes, of both sides.
         doc: one line on what it does.
+
+    Raises:
+        ValueError: a message is larger than a ring of one page.
     """
 
     __slots__ = ("doc", "entry_size", "name", "nodes", "request_size", "requests", "response_size", "responses")
@@ -106,6 +112,11 @@ class Protocol:
         align = max(layout.align for layout in layouts)
         self.entry_size = (max(layout.size for layout in layouts) + align - 1) & -align
         """Bytes of a slot, which holds either: `sizeof(union ..._sring_entry)`."""
+        if self.entry_size > PAGE_SIZE - XEN_HEADER_SIZE:
+            raise ValueError(
+                f"{name}: a message of {self.entry_size} bytes does not fit into a ring of one page of {PAGE_SIZE}: "
+                "put large data into granted pages, and their references into the message"
+            )
 
     def node(self, name: str, side: Side) -> Node:
         """Returns the node of that name that `side` writes; KeyError where there is none."""

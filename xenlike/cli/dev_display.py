@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from xenlike.abi.xenbus import XenbusState
 from xenlike.toolstack.consoles import LinePrinter
+from xenlike.toolstack.tracing.event import printable
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -46,6 +47,11 @@ class Display(Protocol):
         """What a person should know."""
 
 
+def tame(text: str) -> str:
+    """Returns what a domain has said as text that does nothing to a terminal."""
+    return printable(text.rstrip("\n").encode(errors="replace"))
+
+
 def state_name(value: str) -> str:
     """Returns a state's name; what is none as it is."""
     return XenbusState(int(value)).name if value.isdecimal() and int(value) <= 8 else repr(value)
@@ -54,12 +60,12 @@ def state_name(value: str) -> str:
 def described(change: NodeChange) -> str:
     """Returns a change of a device's node in a few words."""
     if change.kind == "error":
-        return f"error: {change.value}" if change.value is not None else "error is cleared"
+        return f"error: {tame(change.value)}" if change.value is not None else "error is cleared"
     if change.value is None:
         return "is gone" if change.name == "state" else f"{change.name} is removed"
     if change.name == "state":
         return state_name(change.value)
-    return f"{change.name} = {change.value}"
+    return f"{change.name} = {tame(change.value)}"
 
 
 class Lines:
@@ -68,7 +74,7 @@ class Lines:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._start = time.monotonic()
-        self._printer = LinePrinter(lambda text: self._print(f"           {text.rstrip()}"))
+        self._printer = LinePrinter(lambda text: self._print(f"           {tame(text)}"))
         self._counts = (0, 0)
         self._shown_s = 0.0
 
@@ -105,7 +111,7 @@ class Lines:
 
     def error(self, text: str) -> None:
         """Something went wrong."""
-        self._at(f"error: {text}")
+        self._at(f"error: {tame(text)}")
 
     def note(self, text: str) -> None:
         """What a person should know."""
@@ -152,7 +158,7 @@ class Screen:
             self._live.update(self.picture(), refresh=True)
 
     def _keep(self, text: str) -> None:
-        self._output.append(text.rstrip())
+        self._output.append(tame(text))
 
     def begin(self, number: int, title: str) -> None:
         """Both halves are about to start."""
@@ -164,7 +170,7 @@ class Screen:
         if change.kind == "data":
             return
         if change.kind == "error" and change.value is not None:
-            self._error = f"d{change.domid} gave the device up: {change.value}"
+            self._error = f"d{change.domid} gave the device up: {tame(change.value)}"
         style = "red" if change.kind == "error" else "bold" if change.name == "state" else "dim"
         at = f"{(time.monotonic() - self._start) * 1000:.0f}"
         self._steps.append((at, change.kind, described(change), style))
@@ -179,7 +185,7 @@ class Screen:
 
     def error(self, text: str) -> None:
         """Something went wrong."""
-        self._error = text
+        self._error = tame(text)
 
     def note(self, text: str) -> None:
         """What a person should know."""

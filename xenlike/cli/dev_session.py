@@ -7,6 +7,7 @@ in the store.
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from xenlike.abi.driver import Driver
 from xenlike.cli.dev_display import Display, Screen, described
 from xenlike.cli.dev_saves import watch_saves
 from xenlike.cli.running import watch_signals
-from xenlike.errors import ConfigError
+from xenlike.errors import ConfigError, XenlikeError
 from xenlike.toolstack import exerciser
 from xenlike.toolstack.devices import Device, Disk
 from xenlike.toolstack.driver_source import FoundDriver, find_driver, forget
@@ -28,6 +29,8 @@ from xenlike.toolstack.sync import open_machine
 DRIVER_DOMAIN, GUEST = "driver", "guest"
 PAUSE_S = 0.02
 """Between two operations: enough to look at, little enough for a processor to rest."""
+STUCK_S = 3.0
+"""Without an operation for so long, the user is told what is waited for."""
 ENOUGH = 10
 """Operations after which `--once` is content."""
 PATIENCE_S = 30.0
@@ -154,9 +157,27 @@ class Session:
             for domain in await self._spawn(machine, driver):
                 nursery.start_soon(self._mourn, domain)
             nursery.start_soon(self._go_down, machine)
+            nursery.start_soon(self._explain, machine)
             self._started.set()
             await first(self._saved, self._enough)
             nursery.cancel_scope.cancel()
+
+    async def _explain(self, machine: Machine) -> None:
+        """Says what is waited for, when the device has not been used for a while."""
+        before, said = -1, ""
+        while True:
+            await trio.sleep(STUCK_S)
+            count = self.done + self.failed
+            if count == before and not self._only_connects:
+                with suppress(XenlikeError):
+                    for explanation in await machine.why():
+                        if explanation.sentence != said:
+                            said = explanation.sentence
+                            self._display.note(f"nothing for {STUCK_S:.0f} s: {said}")
+            elif said:
+                said = ""
+                self._display.note("it goes on")
+            before = count
 
     async def _go_down(self, machine: Machine) -> None:
         """`xenlike down` ends it, too."""

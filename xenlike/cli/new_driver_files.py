@@ -26,6 +26,8 @@ TEMPLATES = Path(__file__).with_name("templates") / "driver"
 
 _FOLDERS = ("c", "tests")
 """Names that the package's other folders have."""
+_C_FILES = ("device", "guest")
+"""Names that files of the C half have beside the driver's own."""
 
 
 def check_name(name: str) -> None:
@@ -48,8 +50,8 @@ def check_name(name: str) -> None:
         raise ConfigError(
             f"{name!r} is no name for a device type: up to 31 lower-case letters, digits and '_', a letter first"
         ) from None
-    if name in _FOLDERS:
-        raise ConfigError(f"{name!r} is what another folder of the package is called: take another name")
+    if name in _FOLDERS or name in _C_FILES:
+        raise ConfigError(f"{name!r} is what another part of the package is called: take another name")
 
 
 def check_free(name: str) -> None:

@@ -114,7 +114,10 @@ async def _run(client: TraceClient, json: bool, perfetto: Path | None) -> bool:
     if perfetto is not None:
         typer.echo(f"{output.count} events in {perfetto}; open it in https://ui.perfetto.dev", err=True)
     for domid, count in client.lost.items():
-        typer.echo(f"xenlike: {count} records of d{domid} were lost, as they came faster than they were read", err=True)
+        typer.echo(
+            f"xenlike: {count} records of d{domid} were overwritten before they were read: it keeps the last 8,192",
+            err=True,
+        )
     return interrupted
 
 

@@ -68,6 +68,8 @@ class Load:
                     self._complain(f"an operation under load raised {type(error).__name__}: {error}")
                     return
                 self._changed.unpark_all()
+                # An operation that awaits nothing must not keep everybody else from running.
+                await trio.lowlevel.checkpoint()
         finally:
             self._left -= 1
             self._changed.unpark_all()

@@ -29,7 +29,7 @@ from xenlike.toolstack.devices import DOMAIN_0, Device, Disk
 from xenlike.toolstack.images import Images, ImageShelf, close_images
 from xenlike.toolstack.nodes import Attachment, Directory, backend_directory, frontend_directory, home
 from xenlike.toolstack.spec import DomainSpec, Exec
-from xenlike.xenbus.registry import driver_types
+from xenlike.xenbus.registry import driver_types, reference_to
 
 if TYPE_CHECKING:
     from xenlike.domain.domain import Domain
@@ -78,6 +78,8 @@ class Plugs:
                 raise ConfigError(
                     f"{spec.name!r} is to serve {type!r}, and no such driver is installed; {_list(known)}"
                 )
+            if type not in spec.drivers:
+                reference_to(type)
         spec.devices[:] = [self.check_device(spec, device) for device in spec.devices]
 
     def check_device(self, spec: DomainSpec, device: Disk | Device) -> Disk | Device:
@@ -93,6 +95,8 @@ class Plugs:
             raise ConfigError(
                 f"{spec.name!r} has a device of type {device.type!r}, and no such driver is installed; {_list(known)}"
             )
+        if device.type not in spec.drivers:
+            reference_to(device.type)
         domid = self._backend_domid(device)
         names = [guest.name for guest in self._guests.values() if guest.is_running and guest.domid == domid]
         return replace(device, backend=names[0] if names else DOMAIN_0)

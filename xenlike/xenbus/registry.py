@@ -43,7 +43,12 @@ def _installed() -> Mapping[str, tuple[str, ...]]:
     return {name: tuple(references) for name, references in found.items()}
 
 
-def _reference(type: str) -> str | None:
+def reference_to(type: str) -> str | None:
+    """Returns where the installed driver of a device type is; None where there is none.
+
+    Raises:
+        ConfigError: there are several, of different packages.
+    """
     references = _installed().get(type, ())
     if len(references) > 1:
         raise ConfigError(
@@ -69,11 +74,11 @@ def load_driver(type: str, reference: str | None = None) -> Driver:
         ConfigError: there is none, or what is there is none.
     """
     if reference is None:
-        reference = _reference(type)
+        reference = reference_to(type)
     if reference is None:
         # It may have been installed since, or be on a path of this domain's own.
         _installed.cache_clear()
-        reference = _reference(type)
+        reference = reference_to(type)
     if reference is None:
         known = ", ".join(driver_types())
         raise ConfigError(f"no driver for devices of type {type!r}; there are drivers for {known}")

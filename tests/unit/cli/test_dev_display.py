@@ -63,6 +63,28 @@ def test_lines_are_whole_and_in_their_order(console: Console) -> None:
     assert all(line.endswith(end) for line, end in zip(lines, ends, strict=True)), lines
 
 
+HOSTILE = "\x1b[2J\x1b[31mEVIL\x07\x1b]0;title\x07\u202e"
+
+
+@pytest.mark.parametrize("kind", [Lines, Screen])
+def test_nothing_that_a_domain_says_reaches_the_terminal_as_a_command(
+    console: Console, kind: type[Lines | Screen]
+) -> None:
+    display = kind(console)
+    display.begin(1, "dice")
+    display.said("guest", f"{HOSTILE}\n".encode())
+    display.changed(change("max-size", HOSTILE))
+    display.changed(change("", HOSTILE, "error"))
+    display.error(HOSTILE)
+    if isinstance(display, Screen):
+        console.print(display.picture())
+    text = shown(console)
+    assert "EVIL" in text
+    assert not {"\x1b[2J", "\x1b]", "\x07", "\u202e"} & {
+        part for part in ("\x1b[2J", "\x1b]", "\x07", "\u202e") if part in text
+    }
+
+
 def test_the_screen_has_all_of_it_at_once(console: Console) -> None:
     screen = Screen(console)
     play(screen)

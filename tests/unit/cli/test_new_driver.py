@@ -104,8 +104,10 @@ def test_its_modes_are_those_of_any_new_folder(folder: Path) -> None:
         ("vbd", "a driver named 'vbd' already"),
         ("random", "the name of a Python module"),
         ("trio", "the name of a Python module"),
-        ("tests", "another folder of the package"),
-        ("c", "another folder of the package"),
+        ("tests", "another part of the package"),
+        ("c", "another part of the package"),
+        ("device", "another part of the package"),
+        ("guest", "another part of the package"),
     ],
 )
 def test_a_name_that_is_none_is_refused(folder: Path, name: str, why: str) -> None:

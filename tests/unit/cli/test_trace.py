@@ -146,4 +146,4 @@ def test_what_was_lost_is_said(machine: FakeMachine) -> None:
     clock = Clock.of(abi.RecorderHead.unpack(recorder.memory))
     machine.updates = [TraceUpdate([RecorderReader(7, recorder.memory).read(10)], clock, clock.now_ns)]
     result = run("trace", "--last")
-    assert "5 records of d7 were lost" in result.stderr
+    assert "5 records of d7 were overwritten" in result.stderr

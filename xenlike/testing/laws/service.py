@@ -27,6 +27,10 @@ async def alone(case: Case) -> None:
                 device.states() == (XenbusState.Connected, XenbusState.Connected),
                 f"the connection was given up in honest use: {case.say_states(device)}",
             )
+        case.expect(
+            device.backend.queue.statistics().requests,
+            f"`exercise` returned {ALONE} times, and the backend has had no request: it does not use the device",
+        )
 
 
 @law("Any number of tasks may use a device at once; each gets its own answer, also when the ring is full.")
