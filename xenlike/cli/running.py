@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 import trio
 
@@ -114,10 +115,19 @@ async def _end_with(wait: Callable[[], Awaitable[object]], scope: trio.CancelSco
     scope.cancel()
 
 
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Does what Ctrl-C does now: while trio runs it is not raised amid trio's own code."""
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler):
+        # As in a shell's background job, which Ctrl-C is not for.
+        raise KeyboardInterrupt
+    handler(signal.SIGINT, frame)
+
+
 @contextmanager
 def orderly_end() -> Iterator[None]:
     """Makes SIGTERM and SIGHUP what Ctrl-C is, outside of trio; inside of it `watch_signals` does."""
-    previous = {number: signal.signal(number, signal.default_int_handler) for number in _ENDS}
+    previous = {number: signal.signal(number, _interrupt) for number in _ENDS}
     try:
         yield
     finally:
