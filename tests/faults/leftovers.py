@@ -126,7 +126,11 @@ def nothing_sync(left: Callable[[], object], since: float) -> str | None:
 
 def names_below(folder: Path) -> list[str]:
     """Returns what is in a folder and below it, and the segments of the machines that live there."""
-    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) if folder.exists() else []
+    try:
+        names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) if folder.exists() else []
+    except FileNotFoundError:
+        # It is being removed while we look.
+        return names_below(folder)
     segments = [f"{name} (segment)" for name in segment_machines(folder)]
     if (SHM / MachinePaths(folder.name, folder).segment[1:]).exists():
         segments.append(f"{folder.name} (segment)")

@@ -165,7 +165,8 @@ async def test_a_domain_that_is_started_again_is_followed_from_its_first_request
     assert again != before
     first = next(event for event in events if event.domid == again and event.name == "popped")
     assert first.a == 0
-    assert any(event.name == "lost" and event.domid == guest.domid for event in events)
+    # It hears of the death by the hang-up, or of the new backend first.
+    assert any(event.name in ("lost", "state") and event.domid == guest.domid for event in events)
     assert client.names[again] == "storage"
 
 
