@@ -1,6 +1,7 @@
 # make demo    build what is needed, then run the main job from end to end
 # make test    build what is needed, then run all tests      (make test ARGS='-k ring -x')
 # make build   system packages of apt.txt if we may, .venv, the compiled core
+# make test-failed   what failed in the last run, once more, one after the other
 # make lint    ruff, mypy --strict, import-linter, generated files up to date
 # make format  let ruff rewrite what `make lint` complains about
 # make docs    the site, from docs/ and the docstrings, into build/docs
@@ -21,7 +22,7 @@ ARGS   ?=
 CORE := setup.py $(wildcard xenlike/_core/*.c xenlike/_core/*.h xenlike/_core/*.cdef xenlike/_core/*build*.py)
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test lint format docs bench peers wheel wheel-test clean
+.PHONY: build demo test test-failed lint format docs bench peers wheel wheel-test clean
 
 build: $(VENV)/.core
 
@@ -53,6 +54,10 @@ demo: build
 
 test: build
 	$(BIN)/python -m pytest -n auto $(ARGS)
+
+# What failed in the last run, one after the other.
+test-failed: build
+	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(ARGS)
 
 lint: build
 	$(BIN)/ruff check .
