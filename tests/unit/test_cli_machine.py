@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
+from xenlike.cli.running import orderly_end
 from xenlike.toolstack.doctor import find_tool
 from xenlike.toolstack.paths import segment_machines
 
@@ -207,3 +209,17 @@ def test_an_interrupt_of_the_demo_leaves_nothing(folder: Path) -> None:
     assert process.returncode == 130
     assert set(Path("/dev/shm").glob("xenlike-demo-*")) <= before
     assert_nothing_is_left(folder, processes)
+
+
+def test_sigterm_does_not_end_what_trio_protects_in_its_middle() -> None:
+    @trio.lowlevel.enable_ki_protection
+    def protected() -> str:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return "whole"
+
+    async def main() -> None:
+        assert protected() == "whole"
+        await trio.sleep(60)
+
+    with pytest.raises(KeyboardInterrupt), orderly_end():
+        trio.run(main)

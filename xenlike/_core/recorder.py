@@ -71,7 +71,7 @@ class RecorderPlace:
 
 
 class Recorder:
-    """Counters and trace of one domain, which writes them; see `xenlike.domain.recorder`.
+    """Counters and trace of one domain, which writes them; `xenlike.abi.recorder` has the layout.
 
     Args:
         memory: `abi.XENLIKE_RECORDER_BYTES` of zeros that nobody else writes, but for the mask; `map_recorder` brings
@@ -169,6 +169,14 @@ def _unmap(memory: Any) -> None:
     lib.xl_unmap(int(ffi.cast("uintptr_t", memory)), abi.XENLIKE_RECORDER_BYTES)
 
 
+def _whole(memory: Buffer, *, writable: bool = False) -> Any:
+    """Returns a recorder's memory for C; ValueError if that would read beyond its end."""
+    where = ffi.from_buffer("char[]", memory, writable)
+    if len(where) < abi.XENLIKE_RECORDER_BYTES:
+        raise ValueError(f"a recorder has {abi.XENLIKE_RECORDER_BYTES} bytes, and this {len(where)}")
+    return where
+
+
 def read_trace(memory: Buffer, position: int, limit: int, *, everything: bool = False) -> tuple[bytes, int, int]:
     """Copies records out of somebody's recorder, of which nothing is believed.
 
@@ -182,9 +190,7 @@ def read_trace(memory: Buffer, position: int, limit: int, *, everything: bool = 
         Records of 32 bytes each, all zeros where one was overwritten or is incomplete; the index to go on
         from; how many were overwritten before that.
     """
-    where = ffi.from_buffer("char[]", memory)
-    if len(where) < abi.XENLIKE_RECORDER_BYTES:
-        raise ValueError(f"a recorder has {abi.XENLIKE_RECORDER_BYTES} bytes, and this {len(where)}")
+    where = _whole(memory)
     out = bytearray(limit * abi.TraceRecord.__layout__.size)
     following, lost = ffi.new("uint64_t *", position), ffi.new("uint64_t *")
     count = lib.xl_trace_read(where, following, ffi.from_buffer(out), limit, int(everything), lost)
@@ -197,9 +203,7 @@ def ask_trace(memory: Buffer, add: int = 0, drop: int = 0) -> int:
     Returns:
         The mask then.
     """
-    where = ffi.from_buffer("char[]", memory, True)
-    if len(where) < abi.XENLIKE_RECORDER_BYTES:
-        raise ValueError(f"a recorder has {abi.XENLIKE_RECORDER_BYTES} bytes, and this {len(where)}")
+    where = _whole(memory, writable=True)
     mask: int = lib.xl_trace_ask(where, add, drop)
     return mask
 

@@ -154,7 +154,6 @@ class Events:
     def _trace(self, event: int, channel: EventChannel, remote_port: int) -> None:
         if self._recorder is not None:
             self._recorder.trace(tr.XENLIKE_TRACE_EVENT, event, "", channel.port, channel.remote_domid, remote_port)
-            channel.recorder = self._recorder
 
     def bind_virq(self, virq: int) -> EventChannel:
         """Binds a virtual interrupt, which can be waited for and not sent."""
@@ -174,4 +173,6 @@ class Events:
 
     def _channel(self, remote_domid: int, make: Callable[[], tuple[int, Ends]]) -> EventChannel:
         port, ends = make()
-        return self.adopt(port, remote_domid, *ends)
+        channel = self.adopt(port, remote_domid, *ends)
+        channel.recorder = self._recorder
+        return channel
